@@ -1,0 +1,277 @@
+/* The kernel table: every arithmetic operation of a forward pass, its arguments and its definition.
+ *
+ * A backend executes a *program*, an array of ops built by runtime/model. On the CPU all workers
+ * walk the same array; each does its share of an op and meets the others at a barrier before the
+ * next one. Every op is row-wise: what it computes for a token depends on that token's row, its
+ * sequence's pages and the weights, never on the other rows, the number of workers or the variant.
+ * kernels/ref is the definition; variants (x86/) reproduce it bit for bit. docs/KERNELS.md states
+ * the arithmetic in prose.
+ *
+ * A leaf: no allocation, no threads, no globals but the tables. Shape letters: T rows, E embed,
+ * H heads, Hk KV heads, D head dim, F ffn, V vocab, N matrix rows (outputs), K matrix columns
+ * (inputs), S = INGLE_PAGE_TOKENS. */
+#ifndef INGLE_KERNELS_KERNELS_H
+#define INGLE_KERNELS_KERNELS_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define INGLE_PAGE_TOKENS  64u /* S: docs/decisions says how it was chosen */
+#define INGLE_TILE_ROWS    16u /* matrix rows interleaved in one packed tile */
+#define INGLE_ACT_GROUP    32u /* activations that share one int8 scale */
+#define INGLE_HEAD_DIM_MAX 256u
+
+/* ---- weights ----------------------------------------------------------------------------------
+ */
+enum ingle_wtype {
+    INGLE_W_F32,
+    INGLE_W_F16,
+    INGLE_W_BF16,
+    INGLE_W_Q4_0,
+    INGLE_W_Q4_1,
+    INGLE_W_Q5_0,
+    INGLE_W_Q5_1,
+    INGLE_W_Q8_0,
+    INGLE_W_Q2_K,
+    INGLE_W_Q3_K,
+    INGLE_W_Q4_K,
+    INGLE_W_Q5_K,
+    INGLE_W_Q6_K,
+    INGLE_W_IQ4_NL,
+    INGLE_W_COUNT
+};
+
+/* A packed matrix: [ceil(N/16)] tiles of 16 interleaved rows; kernels/pack.h states the layout. */
+struct ingle_matrix {
+    enum ingle_wtype type;
+    uint32_t rows, cols; /* N, K */
+    const uint8_t *data; /* 64-byte aligned; ingle_pack_bytes(type, N, K) */
+};
+
+/* ---- activations ------------------------------------------------------------------------------
+ */
+enum ingle_act_mode {
+    INGLE_ACT_F32,   /* f32 */
+    INGLE_ACT_INT8,  /* one int8 plane, one f32 scale per 32 */
+    INGLE_ACT_INT16, /* two int8 planes (value = 128 * high + low), one f32 scale per 32 */
+    INGLE_ACT_COUNT
+};
+
+/* T rows of activations. The row layout belongs to kernels/ (act.h); others only know its stride.
+ */
+struct ingle_act {
+    enum ingle_act_mode mode;
+    uint32_t cols;
+    uint64_t row_stride; /* bytes = ingle_act_row_bytes(mode, cols) */
+    uint8_t *rows;       /* 64-byte aligned */
+};
+uint64_t ingle_act_row_bytes(enum ingle_act_mode mode, uint32_t cols);
+
+/* ---- rotary position embedding -----------------------------------------------------------------
+ */
+/* Angles of position p are the complex product lo[p % 256] * hi[p / 256], in f32 with fmaf in the
+ * order ref/rope.c states: two small tables instead of one as long as the context. Pairs are
+ * (i, i + n_rot/2); a model with adjacent pairs has its q and k rows permuted at packing. */
+struct ingle_rope {
+    uint32_t n_rot;       /* <= D; the other channels pass through */
+    uint32_t n_hi;        /* positions covered = 256 * n_hi */
+    const float *lo, *hi; /* [256][n_rot/2][2], [n_hi][n_rot/2][2]: cos, sin (times mscale in lo) */
+};
+
+/* ---- KV pages -----------------------------------------------------------------------------------
+ */
+enum ingle_kv_form {
+    INGLE_KV_OPEN, /* f16 rows being written: per layer K [Hk][S][D] then V [Hk][S][D], f16 */
+    INGLE_KV_F16,  /* sealed, the same layout as OPEN */
+    INGLE_KV_Q8,   /* sealed KIVI-8: kernels/kvpage.h */
+    INGLE_KV_Q4,   /* sealed KIVI-4 */
+    INGLE_KV_FORM_COUNT
+};
+/* Bytes of one layer of a page; a page of a layer group is its layers one after the other. 64-byte
+ * multiple. */
+uint64_t ingle_kv_layer_bytes(enum ingle_kv_form form, uint32_t Hk, uint32_t D);
+
+/* One page of one sequence. K rows carry RoPE relative to the chunk: token t of the page is rotated
+ * by (first + t) and stands at absolute position base + first + t. */
+struct ingle_kv_span {
+    uint8_t *open;   /* the group's open page, or NULL once sealed and released */
+    uint8_t *sealed; /* the group's sealed page, or NULL while open */
+    uint32_t base,
+        first; /* absolute position of the chunk's first token; page's offset inside the chunk */
+    uint16_t n_tokens; /* valid tokens at the end of this step, 1..S */
+    uint8_t form;      /* enum ingle_kv_form of `sealed` */
+    uint8_t seal;      /* 1: this step seals it (open -> sealed, n_tokens rows) */
+};
+
+/* The rows [row0, row0 + n_rows) of a batch that continue one sequence at positions pos0.. .
+ * Query row at position p reads the span that contains p from `open` (tokens up to p) and every
+ * earlier span from `sealed`. Spans are in position order and cover 0..p without a gap, except
+ * that spans wholly outside a window may be missing (both pointers NULL). */
+struct ingle_kv_seq {
+    const struct ingle_kv_span *spans;
+    uint32_t n_spans, row0, n_rows, pos0;
+};
+
+/* ---- ops
+ * ------------------------------------------------------------------------------------------ */
+enum ingle_op_kind {
+    INGLE_K_EMBED,
+    INGLE_K_NORM,
+    INGLE_K_QUANT,
+    INGLE_K_MATMUL,
+    INGLE_K_QKV_STORE,
+    INGLE_K_KV_SEAL,
+    INGLE_K_ATTN,
+    INGLE_K_GLU,
+    INGLE_K_COUNT
+};
+
+/* x[t] = scale * row ids[t] of w, dequantised. */
+struct ingle_arg_embed {
+    const struct ingle_matrix *w; /* [V][E] */
+    const int32_t *ids;           /* [T], each in 0..V-1 (checked by the caller) */
+    float *x;                     /* [T][E] */
+    float scale;
+    uint32_t T;
+};
+
+/* if add:  a = post_gain ? rmsnorm(add[t]) * post_gain : add[t];  x[t] += a
+ * if out:  out[r] = act(rmsnorm(x[t]) * gain)     with t = index ? index[r] : r
+ * rmsnorm(v) = v * (1 / sqrtf(mean(v^2) + eps)); the sum in 16 lanes, then a fixed tree
+ * (ref/norm.c). With index, only the R rows named are read and written; `add` must then be NULL. */
+struct ingle_arg_norm {
+    float *x;               /* [T][E], residual stream */
+    const float *add;       /* [T][E] or NULL */
+    const float *post_gain; /* [E] or NULL */
+    const float *gain;      /* [E]; NULL when out is NULL */
+    const uint32_t *index;  /* [R] or NULL */
+    struct ingle_act *out;  /* NULL: only the residual sum */
+    float *out_f32;         /* [R][E] or NULL: the normed row as f32 as well (embeddings) */
+    float eps;
+    uint32_t T, E, R; /* R = rows written, = T without index */
+};
+
+/* out[t] = act(x[t]) */
+struct ingle_arg_quant {
+    const float *x; /* [T][cols], row stride cols */
+    struct ingle_act *out;
+    uint32_t T;
+};
+
+/* y_i[t][n] = sum_k w_i[n][k] * x[t][k] (+ bias_i[n]) for up to three matrices over the same input.
+ * Arithmetic per activation mode: ref/matmul.c. */
+struct ingle_arg_matmul {
+    const struct ingle_act *x; /* [T][K] */
+    uint32_t n_w, T;
+    struct ingle_matrix w[3]; /* [N_i][K] */
+    const float *bias[3];     /* [N_i] or NULL */
+    float *y[3];              /* [T][N_i], row stride y_stride[i] */
+    uint64_t y_stride[3];     /* floats */
+};
+
+/* Per row: optional per-head rmsnorm of q and k, rotation of k by its chunk-local position, store
+ * of k and v as f16 (round to nearest even) into the open page of the row's position. q is left
+ * unrotated (attention rotates it per chunk). */
+struct ingle_arg_qkv_store {
+    float *q;                      /* [T][H*D] in place */
+    const float *k, *v;            /* [T][Hk*D] */
+    const float *q_gain, *k_gain;  /* [D] or NULL */
+    const struct ingle_rope *rope; /* NULL: no rotation */
+    const struct ingle_kv_seq *seqs;
+    uint32_t n_seqs, H, Hk, D;
+    uint32_t layer; /* index inside the layer group */
+    float eps;
+};
+
+/* Every span of every sequence with seal = 1: layer `layer` of open -> sealed in its form. */
+struct ingle_arg_kv_seal {
+    const struct ingle_kv_seq *seqs;
+    uint32_t n_seqs, Hk, D, layer;
+};
+
+/* out[t][h] = softmax(scale * q[t][h] . K) V over the positions p - window < j <= p (window 0:
+ * all), online over pages in position order; ref/attn.c is the definition. */
+struct ingle_arg_attn {
+    const float *q; /* [T][H*D] */
+    float *out;     /* [T][H*D] */
+    const struct ingle_rope *rope;
+    const struct ingle_kv_seq *seqs;
+    uint32_t n_seqs, H, Hk, D, layer, window;
+    float scale;
+};
+
+enum ingle_glu {
+    INGLE_GLU_SILU,
+    INGLE_GLU_GELU_TANH
+};
+/* out[t] = act(f(gate[t]) * up[t]) */
+struct ingle_arg_glu {
+    const float *gate, *up; /* [T][F] */
+    struct ingle_act *out;
+    enum ingle_glu kind;
+    uint32_t T;
+};
+
+struct ingle_op {
+    enum ingle_op_kind kind;
+    bool no_barrier; /* the next op reads nothing that this one writes */
+    union {
+        struct ingle_arg_embed embed;
+        struct ingle_arg_norm norm;
+        struct ingle_arg_quant quant;
+        struct ingle_arg_matmul matmul;
+        struct ingle_arg_qkv_store qkv_store;
+        struct ingle_arg_kv_seal kv_seal;
+        struct ingle_arg_attn attn;
+        struct ingle_arg_glu glu;
+    };
+};
+
+/* One worker's view of an op: it does share `index` of `count` and may use its own scratch. */
+struct ingle_worker {
+    uint32_t index, count;
+    uint8_t *scratch; /* INGLE_SCRATCH_BYTES, 64-byte aligned, private */
+};
+#define INGLE_SCRATCH_BYTES (256u * 1024u)
+
+typedef void ingle_op_fn(const struct ingle_op *op, const struct ingle_worker *worker);
+
+/* A row of logits, for the sampler: argmax (lowest index on a tie), its value, and
+ * log(sum(exp(x))) in 16 lanes of f32 partial sums relative to the maximum, then a fixed tree. */
+struct ingle_row_stat {
+    int32_t argmax;
+    float max, logsumexp;
+};
+typedef struct ingle_row_stat ingle_row_stat_fn(const float *x, uint32_t n);
+
+struct ingle_kernels {
+    const char *isa; /* "ref", "avx2", "avx512vnni" */
+    ingle_op_fn *op[INGLE_K_COUNT];
+    ingle_row_stat_fn *row_stat;
+};
+
+/* The reference, which every machine can run. */
+const struct ingle_kernels *ingle_kernels_ref(void);
+/* The fastest table this CPU can execute (CPUID at the first call). */
+const struct ingle_kernels *ingle_kernels_best(void);
+/* Every table that this CPU can execute, reference first; returns how many. For checkkern. */
+uint32_t ingle_kernels_all(const struct ingle_kernels *ret[], uint32_t max);
+
+/* ---- packing
+ * -------------------------------------------------------------------------------------- */
+/* Bytes of a packed [rows][cols] matrix. cols must be a multiple of ingle_wtype_block(type). */
+uint64_t ingle_pack_bytes(enum ingle_wtype type, uint32_t rows, uint32_t cols);
+/* Columns per GGUF block (32, 256; 1 for floats) and bytes per block. */
+uint32_t ingle_wtype_block(enum ingle_wtype type);
+uint32_t ingle_wtype_block_bytes(enum ingle_wtype type);
+const char *ingle_wtype_name(enum ingle_wtype type);
+/* Pack n_rows GGUF rows: source row i becomes matrix row dst_rows ? dst_rows[i] : row0 + i.
+ * dst is the whole packed matrix (zeroed by the caller before the first call), rows/cols its shape.
+ * Lossless. Returns false when a scale is NaN or Inf (the caller names the tensor). */
+bool ingle_pack_rows(enum ingle_wtype type, uint32_t rows, uint32_t cols, const uint8_t *src,
+                     uint32_t n_rows, uint32_t row0, const uint32_t *dst_rows, uint8_t *dst);
+/* Dequantise one GGUF row (not packed) to f32: the definition the packed forms are tested against.
+ */
+void ingle_dequant_row(enum ingle_wtype type, const uint8_t *src, uint32_t cols, float *dst);
+
+#endif

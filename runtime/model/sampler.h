@@ -1,0 +1,52 @@
+/* One token from a row of logits. Counter-based randomness: the draw depends on (seed, index of the
+ * generated token) alone, so a resumed stream continues bit for bit. No allocation. Thread: step.
+ */
+#ifndef INGLE_RUNTIME_MODEL_SAMPLER_H
+#define INGLE_RUNTIME_MODEL_SAMPLER_H
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "kernels/kernels.h"
+#include "shm/layout.h"
+
+struct ingle_sampling { /* validated copy of struct ingle_params */
+    float temperature, top_p, min_p, typical_p, repeat_penalty, frequency_penalty, presence_penalty;
+    uint32_t top_k, repeat_last_n, min_tokens;
+    uint64_t seed;
+    uint32_t n_logprobs, n_prompt_logprobs;
+    bool ignore_eos;
+    uint32_t n_stop_ids, n_bias;
+    int32_t stop_ids[INGLE_STOP_ID_N_MAX];
+    struct {
+        int32_t id;
+        float bias;
+    } bias[INGLE_BIAS_N_MAX];
+};
+
+struct ingle_choice {
+    int32_t token;
+    float logprob; /* natural log, of the unmodified distribution at temperature 1 */
+    uint32_t n_alt;
+    struct {
+        int32_t token;
+        float logprob;
+    } alt[INGLE_LOGPROBS_MAX]; /* the likeliest tokens of the unmodified distribution, likeliest
+                                  first, lowest id first on a tie */
+};
+
+/* Bytes of scratch for a vocabulary of V. */
+uint64_t ingle_sampler_scratch_bytes(uint32_t V);
+/* Pick the next token. logits [V] are overwritten. row_stat is the kernel table's. history: the
+ * tokens so far (prompt and generated), newest last. gen_index: how many tokens were generated
+ * before. banned: ids that may not be chosen now (end-of-text before min_tokens or with
+ * ignore_eos). scratch: ingle_sampler_scratch_bytes(V), 64-byte aligned. */
+void ingle_sampler_pick(const struct ingle_sampling *s, float *logits, uint32_t V,
+                        ingle_row_stat_fn *row_stat, const int32_t *history, uint32_t n_history,
+                        uint32_t gen_index, const int32_t *banned, uint32_t n_banned, void *scratch,
+                        struct ingle_choice *ret);
+/* The log-probability of `token` and the n_alt likeliest alternatives, nothing chosen (prompt
+ * rows). */
+void ingle_sampler_score(const float *logits, uint32_t V, ingle_row_stat_fn *row_stat,
+                         int32_t token, uint32_t n_alt, struct ingle_choice *ret);
+
+#endif
