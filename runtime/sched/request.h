@@ -20,6 +20,9 @@ enum ingle_request_op {
                            reply */
     INGLE_REQ_TAKE_CTX, /* import: a fork of the held context `ctx`, owned by `port` */
     INGLE_REQ_DROP_CTX, /* revoke: close the held context `ctx` */
+    INGLE_REQ_RECORDS,  /* publish `records` as they are, ring space permitting, then DONE: the
+                           answer to TOKENIZE, DETOKENIZE and TEMPLATE, which io has computed (the
+                           token ring has one writer). No model, no context */
 };
 
 struct ingle_request {
@@ -35,6 +38,11 @@ struct ingle_request {
         uint32_t n_tokens;
         struct ingle_sampling sampling;
         struct ingle_stop_set stops;
+        /* RECORDS: complete but for user_data, text_off and t_us, which step fills; the texts lie
+         * end to end in record_text, text_len bytes each. Owned by the request. */
+        struct ingle_tok *records;
+        uint32_t n_records;
+        char *record_text;
         uint64_t accepted_ns; /* clock at ACCEPTED */
         void *io_private;     /* session's own */
     } in;
