@@ -17,6 +17,12 @@ struct ingle_str {
     uint64_t bytes;
 };
 
+/* A name out of a file, cut and with everything but printable ASCII replaced: fit for a message. */
+struct ingle_shown {
+    char text[72];
+};
+struct ingle_shown ingle_show(struct ingle_str name);
+
 struct ingle_gguf_tensor {
     struct ingle_str name;
     enum ingle_wtype type;
@@ -32,9 +38,13 @@ int ingle_gguf_open(const char *path, struct ingle_gguf **ret,
 /* The same from memory, for tests and the fuzzer: header bytes and the length the file claims. */
 int ingle_gguf_parse(const void *bytes, uint64_t n_bytes, uint64_t file_bytes,
                      struct ingle_gguf **ret, struct ingle_error *err) INGLE_MUST_CHECK;
-void ingle_gguf_close(struct ingle_gguf *gguf); /* NULL allowed */
-int ingle_gguf_fd(const struct ingle_gguf *gguf);
+void ingle_gguf_close(struct ingle_gguf *gguf);   /* NULL allowed */
+int ingle_gguf_fd(const struct ingle_gguf *gguf); /* -1 after parse() */
 const char *ingle_gguf_path(const struct ingle_gguf *gguf);
+const char *ingle_gguf_shown(const struct ingle_gguf *gguf); /* the file's name, for messages */
+uint64_t ingle_gguf_file_bytes(const struct ingle_gguf *gguf);
+/* Names the file's content without reading all of it: XXH3-128 of header, size and mtime. */
+void ingle_gguf_hash(const struct ingle_gguf *gguf, uint8_t ret[16]);
 
 uint32_t ingle_gguf_n_tensors(const struct ingle_gguf *gguf);
 const struct ingle_gguf_tensor *ingle_gguf_tensor_at(const struct ingle_gguf *gguf, uint32_t i);
