@@ -1,0 +1,53 @@
+/* Activation rows as the kernels lay them out, and the quantisation that fills them.
+ *
+ *   F32    cols floats
+ *   INT8   one struct ingle_act8 per group of 32 columns
+ *   INT16  one struct ingle_act16 per group of 32 columns
+ *
+ * A group carries its codes, its scale and the sums that zero points and minima need, so that one
+ * pointer per token serves a whole row. Columns beyond cols are zero codes. Rows are 64-byte
+ * multiples.
+ *
+ * INT8:  a = max |x| of the group, s = a / 127, q = x * (127 / a) rounded to nearest even.
+ * INT16: a as above, s = a / 16256, v = x * (16256 / a) rounded; hi = (v + 64) >> 7 in -127..127,
+ *        lo = v - 128 hi in -64..63; the value is s * v.
+ * a < 2^-100: s = 0 and zero codes. A NaN or Inf in the group: s = NaN and zero codes, so that
+ * every output of the row is NaN. The maximum is taken over the bit patterns of |x|, in which Inf
+ * and NaN are the largest: no order of comparison can lose one. */
+#ifndef INGLE_KERNELS_ACT_H
+#define INGLE_KERNELS_ACT_H
+#include <assert.h>
+#include <stdint.h>
+
+#include "kernels/kernels.h"
+
+#define INGLE_ACT8_MAX  127.0f
+#define INGLE_ACT16_MAX 16256.0f
+#define INGLE_ACT_TINY  0x1p-100f
+
+struct ingle_act8 {
+    int8_t q[INGLE_ACT_GROUP];
+    float scale;
+    int32_t sum[2]; /* of q over the first and the last 16 columns */
+    int32_t total;  /* sum[0] + sum[1] */
+};
+
+struct ingle_act16 {
+    int8_t hi[INGLE_ACT_GROUP], lo[INGLE_ACT_GROUP];
+    float scale;
+    int32_t sum[2], total; /* of 128 * hi + lo */
+};
+
+static_assert(sizeof(struct ingle_act8) == 48, "act8 is three quarters of a line");
+static_assert(sizeof(struct ingle_act16) == 80, "act16 is five quarters of a line");
+
+static inline uint32_t ingle_act_groups(uint32_t cols)
+{
+    return (cols + INGLE_ACT_GROUP - 1) / INGLE_ACT_GROUP;
+}
+
+/* Quantise (or copy) columns [32 group, min(32 group + 32, cols)) of one row. x holds 32 values;
+ * those beyond cols are ignored. The reference; vector variants write the same bytes. */
+void ingle_act_put_group(const struct ingle_act *act, uint32_t row, uint32_t group, const float *x);
+
+#endif

@@ -1,0 +1,15 @@
+/* The names of every variant of every operation, for the tables alone (kernels.c, x86/tables.c).
+ * A file kernels/<isa>/<op>_<isa>.c defines ingle_<op>_<isa>; the reference is kernels/ref/<op>.c.
+ */
+#ifndef INGLE_KERNELS_ISA_H
+#define INGLE_KERNELS_ISA_H
+#include "kernels/kernels.h"
+
+ingle_op_fn ingle_embed_ref, ingle_norm_ref, ingle_quant_ref, ingle_matmul_ref, ingle_glu_ref;
+ingle_row_stat_fn ingle_row_stat_ref;
+
+/* Tables of this machine's instruction sets that this CPU can execute, slowest first; returns how
+ * many were written to ret. */
+uint32_t ingle_kernels_isa(const struct ingle_kernels *ret[], uint32_t max);
+
+#endif

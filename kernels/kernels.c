@@ -1,0 +1,43 @@
+/* Owns the reference table and the choice of a table. The tables are constants: choosing one reads
+ * CPUID and writes nothing, so any thread may ask at any time. */
+#include "kernels/kernels.h"
+
+#include "kernels/isa.h"
+
+enum {
+    TABLES_MAX = 8
+};
+
+static const struct ingle_kernels table_ref = {
+    .isa = "ref",
+    .op =
+        {
+            [INGLE_K_EMBED] = ingle_embed_ref,
+            [INGLE_K_NORM] = ingle_norm_ref,
+            [INGLE_K_QUANT] = ingle_quant_ref,
+            [INGLE_K_MATMUL] = ingle_matmul_ref,
+            [INGLE_K_GLU] = ingle_glu_ref,
+        },
+    .row_stat = ingle_row_stat_ref,
+};
+
+const struct ingle_kernels *ingle_kernels_ref(void)
+{
+    return &table_ref;
+}
+
+uint32_t ingle_kernels_all(const struct ingle_kernels *ret[], uint32_t max)
+{
+    if (max == 0) {
+        return 0;
+    }
+    ret[0] = &table_ref;
+    return 1 + ingle_kernels_isa(ret + 1, max - 1);
+}
+
+const struct ingle_kernels *ingle_kernels_best(void)
+{
+    const struct ingle_kernels *all[TABLES_MAX];
+    uint32_t n = ingle_kernels_all(all, TABLES_MAX);
+    return all[n - 1];
+}

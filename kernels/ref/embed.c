@@ -1,0 +1,38 @@
+/* x[t] = scale * row ids[t] of w: the row is gathered from its tile and multiplied out. Rows are
+ * divided among the workers. */
+#include "kernels/isa.h"
+#include "kernels/ref/tile.h"
+#include "kernels/work.h"
+
+static void embed_row(const struct ingle_matrix *w, uint32_t row, float scale, float *x)
+{
+    struct ingle_tile_shape shape = ingle_tile_shape(w->type, w->cols);
+    struct ingle_wform form = ingle_wform(w->type);
+    const uint8_t *tile = w->data + row / INGLE_TILE_ROWS * shape.bytes;
+    uint32_t r = row % INGLE_TILE_ROWS;
+    if (form.scale == INGLE_WS_FLOAT) {
+        for (uint32_t k = 0; k < w->cols; k++) {
+            x[k] = scale * ingle_tile_float(w->type, tile, r, k);
+        }
+        return;
+    }
+    for (uint32_t b = 0; b < shape.blocks; b++) {
+        float d[2], m[2];
+        ingle_tile_scales(form, tile, shape, b, r, d, m);
+        for (uint32_t c = 0; c < INGLE_BLOCK_COLS; c++) {
+            uint32_t code = ingle_tile_code(w->type, form, tile, shape, b, r, c);
+            float product = d[c / 16] * (float)((int32_t)code - form.zero);
+            x[b * INGLE_BLOCK_COLS + c] = scale * (form.min ? product + m[c / 16] : product);
+        }
+    }
+}
+
+void ingle_embed_ref(const struct ingle_op *op, const struct ingle_worker *worker)
+{
+    const struct ingle_arg_embed *arg = &op->embed;
+    struct ingle_share share = ingle_share(arg->T, worker);
+    for (uint64_t t = share.from; t < share.to; t++) {
+        assert(arg->ids[t] >= 0 && (uint32_t)arg->ids[t] < arg->w->rows);
+        embed_row(arg->w, (uint32_t)arg->ids[t], arg->scale, arg->x + t * arg->w->cols);
+    }
+}

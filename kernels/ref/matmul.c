@@ -1,0 +1,200 @@
+/* y[t][n] = sum over k of w[n][k] x[t][k] (+ bias[n]): the definition that every variant
+ * reproduces bit for bit. With quantised weights, per block of 32 columns in ascending order, I the
+ * exact integer sum of (code - zero) * q over the block (I0, I1 over its halves), Q the sum of q:
+ *
+ *   one scale         t = (float)I * d
+ *   and a minimum     t = fmaf((float)Q, m, t)
+ *   two halves        t = (float)I0 * d0;  t = fmaf((float)I1, d1, t)
+ *   and minima        t = fmaf((float)Q0, m0, t);  t = fmaf((float)Q1, m1, t)
+ *   acc = fmaf(t, s, acc)                                  s: the activations' scale
+ *
+ * d and m are the block's scales multiplied out in f32, which is exact. In INT16 mode q is
+ * 128 hi + lo; I fits 32 bits: 32 * 128 * 16383 < 2^27.
+ *
+ * With F32 activations or float weights: acc = acc + w * x for every column in ascending order,
+ * product and sum rounded apart (so that plain C vectorises), w multiplied out, x = s * q where the
+ * activations are integers. At last y = acc + bias.
+ *
+ * The tiles of all matrices, one after the other, are divided among the workers. */
+#include <math.h>
+
+#include "kernels/act.h"
+#include "kernels/isa.h"
+#include "kernels/ref/tile.h"
+#include "kernels/work.h"
+
+enum {
+    TOKENS = 64 /* rows that share the taking apart of a block */
+};
+
+static const uint8_t *act_row(const struct ingle_act *x, uint32_t t)
+{
+    return x->rows + t * x->row_stride;
+}
+
+/* The 32 integers of a group, as 128 hi + lo in INT16 mode; returns the scale. */
+static float group_codes(const struct ingle_act *x, uint32_t t, uint32_t b,
+                         int32_t q[INGLE_ACT_GROUP])
+{
+    if (x->mode == INGLE_ACT_INT8) {
+        const struct ingle_act8 *a = (const struct ingle_act8 *)(const void *)act_row(x, t) + b;
+        for (uint32_t i = 0; i < INGLE_ACT_GROUP; i++) {
+            q[i] = a->q[i];
+        }
+        return a->scale;
+    }
+    const struct ingle_act16 *a = (const struct ingle_act16 *)(const void *)act_row(x, t) + b;
+    for (uint32_t i = 0; i < INGLE_ACT_GROUP; i++) {
+        q[i] = 128 * a->hi[i] + a->lo[i];
+    }
+    return a->scale;
+}
+
+/* n values of a group as f32. */
+static const float *group_floats(const struct ingle_act *x, uint32_t t, uint32_t b,
+                                 float buffer[INGLE_ACT_GROUP])
+{
+    int32_t q[INGLE_ACT_GROUP];
+    if (x->mode == INGLE_ACT_F32) {
+        return (const float *)(const void *)act_row(x, t) + b * INGLE_ACT_GROUP;
+    }
+    float scale = group_codes(x, t, b, q);
+    for (uint32_t i = 0; i < INGLE_ACT_GROUP; i++) {
+        buffer[i] = scale * (float)q[i];
+    }
+    return buffer;
+}
+
+static void block_int(const struct ingle_tile_block *w, struct ingle_wform form, const int32_t *q,
+                      float scale, float *acc)
+{
+    bool halves = form.scale == INGLE_WS_K16 || form.scale == INGLE_WS_K16M;
+    int32_t I[2][INGLE_TILE_ROWS] = {0}, Q[2] = {0, 0};
+    for (uint32_t k = 0; k < INGLE_BLOCK_COLS; k++) {
+        for (uint32_t n = 0; n < INGLE_TILE_ROWS; n++) {
+            I[k / 16][n] += w->w[k][n] * q[k];
+        }
+        Q[k / 16] += q[k];
+    }
+    for (uint32_t n = 0; n < INGLE_TILE_ROWS; n++) {
+        float t;
+        if (halves) {
+            t = fmaf((float)I[1][n], w->d[1][n], (float)I[0][n] * w->d[0][n]);
+            if (form.min) {
+                t = fmaf((float)Q[0], w->m[0][n], t);
+                t = fmaf((float)Q[1], w->m[1][n], t);
+            }
+        } else {
+            t = (float)(I[0][n] + I[1][n]) * w->d[0][n];
+            if (form.min) {
+                t = fmaf((float)(Q[0] + Q[1]), w->m[0][n], t);
+            }
+        }
+        acc[n] = fmaf(t, scale, acc[n]);
+    }
+}
+
+static void columns_f32(const float (*w)[INGLE_TILE_ROWS], uint32_t n_cols, const float *x,
+                        float *acc)
+{
+    float sum[INGLE_TILE_ROWS];
+    memcpy(sum, acc, sizeof sum);
+    for (uint32_t k = 0; k < n_cols; k++) {
+        for (uint32_t n = 0; n < INGLE_TILE_ROWS; n++) {
+            sum[n] += w[k][n] * x[k];
+        }
+    }
+    memcpy(acc, sum, sizeof sum);
+}
+
+/* Columns [32 b, 32 b + n_cols) of a tile multiplied out. */
+static void block_floats(const struct ingle_matrix *w, const uint8_t *tile,
+                         struct ingle_tile_shape shape, uint32_t b, uint32_t n_cols,
+                         float (*out)[INGLE_TILE_ROWS])
+{
+    struct ingle_wform form = ingle_wform(w->type);
+    if (form.scale == INGLE_WS_FLOAT) {
+        for (uint32_t k = 0; k < n_cols; k++) {
+            for (uint32_t n = 0; n < INGLE_TILE_ROWS; n++) {
+                out[k][n] = ingle_tile_float(w->type, tile, n, b * INGLE_BLOCK_COLS + k);
+            }
+        }
+        return;
+    }
+    struct ingle_tile_block block;
+    ingle_tile_block(w->type, tile, shape, b, &block);
+    for (uint32_t k = 0; k < n_cols; k++) {
+        for (uint32_t n = 0; n < INGLE_TILE_ROWS; n++) {
+            float product = block.d[k / 16][n] * (float)block.w[k][n];
+            out[k][n] = form.min ? product + block.m[k / 16][n] : product;
+        }
+    }
+}
+
+static void tile_rows(const struct ingle_act *x, const struct ingle_matrix *w, const uint8_t *tile,
+                      uint32_t t0, uint32_t n_tokens, float (*acc)[INGLE_TILE_ROWS])
+{
+    struct ingle_tile_shape shape = ingle_tile_shape(w->type, w->cols);
+    struct ingle_wform form = ingle_wform(w->type);
+    bool integer = x->mode != INGLE_ACT_F32 && form.scale != INGLE_WS_FLOAT;
+    for (uint32_t b = 0; b < ingle_act_groups(w->cols); b++) {
+        uint32_t n_cols = w->cols - b * INGLE_BLOCK_COLS;
+        n_cols = n_cols < INGLE_BLOCK_COLS ? n_cols : INGLE_BLOCK_COLS;
+        struct ingle_tile_block block;
+        float floats[INGLE_BLOCK_COLS][INGLE_TILE_ROWS];
+        if (integer) {
+            ingle_tile_block(w->type, tile, shape, b, &block);
+        } else {
+            block_floats(w, tile, shape, b, n_cols, floats);
+        }
+        for (uint32_t t = 0; t < n_tokens; t++) {
+            int32_t q[INGLE_ACT_GROUP];
+            float buffer[INGLE_ACT_GROUP];
+            if (integer) {
+                float scale = group_codes(x, t0 + t, b, q);
+                block_int(&block, form, q, scale, acc[t]);
+            } else {
+                columns_f32(floats, n_cols, group_floats(x, t0 + t, b, buffer), acc[t]);
+            }
+        }
+    }
+}
+
+static void matmul_tile(const struct ingle_arg_matmul *arg, uint32_t i, uint64_t tile)
+{
+    const struct ingle_matrix *w = &arg->w[i];
+    const uint8_t *data = w->data + tile * ingle_tile_shape(w->type, w->cols).bytes;
+    uint64_t n0 = tile * INGLE_TILE_ROWS;
+    uint64_t rows = w->rows - n0 < INGLE_TILE_ROWS ? w->rows - n0 : INGLE_TILE_ROWS;
+    for (uint32_t t0 = 0; t0 < arg->T; t0 += TOKENS) {
+        uint32_t n_tokens = arg->T - t0 < TOKENS ? arg->T - t0 : TOKENS;
+        float acc[TOKENS][INGLE_TILE_ROWS] = {0};
+        tile_rows(arg->x, w, data, t0, n_tokens, acc);
+        for (uint32_t t = 0; t < n_tokens; t++) {
+            float *y = arg->y[i] + (t0 + t) * arg->y_stride[i] + n0;
+            for (uint64_t n = 0; n < rows; n++) {
+                y[n] = arg->bias[i] ? acc[t][n] + arg->bias[i][n0 + n] : acc[t][n];
+            }
+        }
+    }
+}
+
+void ingle_matmul_ref(const struct ingle_op *op, const struct ingle_worker *worker)
+{
+    const struct ingle_arg_matmul *arg = &op->matmul;
+    uint64_t total = 0, before = 0;
+    for (uint32_t i = 0; i < arg->n_w; i++) {
+        assert(arg->w[i].cols == arg->x->cols);
+        total += ingle_tiles(arg->w[i].rows);
+    }
+    struct ingle_share share = ingle_share(total, worker);
+    for (uint32_t i = 0; i < arg->n_w; i++) {
+        uint64_t tiles = ingle_tiles(arg->w[i].rows);
+        for (uint64_t tile = 0; tile < tiles; tile++) {
+            if (before + tile >= share.from && before + tile < share.to) {
+                matmul_tile(arg, i, tile);
+            }
+        }
+        before += tiles;
+    }
+}
