@@ -294,12 +294,12 @@ INGLE_AT(ingle_tok, logprob, 24);
 struct ingle_params {
     uint16_t ver, rsv0;                        /* 1, 0 */
     uint32_t flags;                            /* INGLE_PAR_F_* */
-    float temperature;                         /* 0 = argmax, lowest id on a tie */
+    float temperature;                         /* 0..100; 0 = argmax, lowest id on a tie */
     float top_p;                               /* 0 < p <= 1; 1 = off */
     float min_p;                               /* 0 <= p < 1; 0 = off */
     float typical_p;                           /* 0 < p <= 1; 1 = off */
-    float repeat_penalty;                      /* 1 = off */
-    float frequency_penalty, presence_penalty; /* 0 = off */
+    float repeat_penalty;                      /* 0 < p <= 100; 1 = off */
+    float frequency_penalty, presence_penalty; /* -100..100; 0 = off */
     uint32_t top_k;                            /* 0 = off */
     uint32_t repeat_last_n;                    /* window of the three penalties, tokens */
     uint32_t min_tokens;

@@ -52,6 +52,17 @@ int ingle_wake_wait(const INGLE_ATOMIC_U32 *seq, uint32_t seen, uint64_t timeout
  */
 void ingle_wake_all(INGLE_ATOMIC_U32 *seq);
 
+/**
+ * Send a bell datagram, for a client that sleeps in an event loop on its socket.
+ *
+ * @socket  connected, SOCK_SEQPACKET      @bits  what is new, INGLE_WAKE_*
+ *
+ * Ownership: borrows.  Thread: bell.  Never blocks.
+ * Returns 0 (also when the queue is full: then the client has unread bells, which wake it as well),
+ * or -errno of send(2) (-EPIPE: the client is gone).
+ */
+int ingle_wake_bell(int socket, uint32_t bits);
+
 #ifdef __cplusplus
 }
 #endif
