@@ -1,0 +1,42 @@
+# Shared by tools/quickstart, tools/test and .ci/run: Debian packages and the checkout's root.
+# shellcheck shell=bash
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+# What a build, and a person who runs it, need.
+packages_build=(gcc g++ pkgconf meson ninja-build python3 python3-pip ca-certificates scdoc
+    liburing-dev libhwloc-dev libxxhash-dev libpcre2-dev libjson-c-dev libinih-dev
+    libcurl4-openssl-dev libssl-dev libedit-dev libsystemd-dev)
+# What tools/test needs on top.
+packages_test=(libcmocka-dev git python3-jinja2 shellcheck)
+# What tools/test --full needs on top.
+packages_full=(clang clang-format clang-tidy llvm cppcheck valgrind gcovr strace)
+
+say() { printf '%s\n' "$*"; }
+die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
+
+# packages_missing NAME...: those that dpkg does not have.
+packages_missing() {
+    local name
+    for name in "$@"; do
+        [ "$(dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null)" = installed ] || printf '%s\n' "$name"
+    done
+}
+
+# packages_install NAME...: with root or sudo; otherwise says the one line and fails.
+packages_install() {
+    local missing as_root=()
+    mapfile -t missing < <(packages_missing "$@")
+    [ "${#missing[@]}" -gt 0 ] || return 0
+    command -v apt-get >/dev/null || die "this is no Debian; install what corresponds to: ${missing[*]}"
+    if [ "$(id -u)" != 0 ]; then
+        if ! command -v sudo >/dev/null || ! sudo -n true 2>/dev/null && [ ! -t 0 ]; then
+            die "missing packages. Run once as root:
+  apt-get install -y --no-install-recommends ${missing[*]}"
+        fi
+        as_root=(sudo)
+    fi
+    say "installing ${#missing[@]} Debian packages: ${missing[*]}"
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -qq
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
