@@ -1,5 +1,5 @@
-# Shared by tools/quickstart, tools/test and .ci/run: Debian packages and the checkout's root.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
+# Shared by tools/quickstart, tools/test and .ci/run: the checkout's root and its Debian packages.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
@@ -17,26 +17,34 @@ die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 
 # packages_missing NAME...: those that dpkg does not have.
 packages_missing() {
-    local name
+    local name state
     for name in "$@"; do
-        [ "$(dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null)" = installed ] || printf '%s\n' "$name"
+        state=$(dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null) || true
+        [ "$state" = installed ] || printf '%s\n' "$name"
     done
 }
 
-# packages_install NAME...: with root or sudo; otherwise says the one line and fails.
+# packages_need NAME...: fails with the one line to run when something is missing.
+packages_need() {
+    local missing
+    mapfile -t missing < <(packages_missing "$@")
+    [ "${#missing[@]}" -eq 0 ] || die "missing packages. Run once as root:
+  apt-get install -y --no-install-recommends ${missing[*]}"
+}
+
+# packages_install NAME...: with root or sudo; otherwise as packages_need.
 packages_install() {
     local missing as_root=()
     mapfile -t missing < <(packages_missing "$@")
     [ "${#missing[@]}" -gt 0 ] || return 0
-    command -v apt-get >/dev/null || die "this is no Debian; install what corresponds to: ${missing[*]}"
+    command -v apt-get >/dev/null || die "this is no Debian; find these there: ${missing[*]}"
     if [ "$(id -u)" != 0 ]; then
-        if ! command -v sudo >/dev/null || ! sudo -n true 2>/dev/null && [ ! -t 0 ]; then
-            die "missing packages. Run once as root:
-  apt-get install -y --no-install-recommends ${missing[*]}"
-        fi
+        command -v sudo >/dev/null || packages_need "$@"
+        sudo -n true 2>/dev/null || [ -t 0 ] || packages_need "$@"
         as_root=(sudo)
     fi
     say "installing ${#missing[@]} Debian packages: ${missing[*]}"
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -qq
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    as_root+=(env DEBIAN_FRONTEND=noninteractive apt-get -y -qq --no-install-recommends)
+    "${as_root[@]}" update
+    "${as_root[@]}" install "${missing[@]}" >/dev/null
 }

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Count what meson ran: testlog.py LOG.json... -> `N passed, N failed, N skipped`, exit 1 on a failure.
+"""Count what meson ran: testlog.py LOG.json... -> `N passed, N failed, N skipped`.
 
-A test program that reports its own tests (CMocka, unittest) counts with each of them, another one as
-one. Failed tests are named with the end of what they printed.
+A test program that reports its own tests (CMocka, unittest) counts with each of them, another one
+as one. Failed tests are named with the end of what they printed. Exit 1 on a failure.
 """
 import json
 import re
