@@ -3,8 +3,8 @@
  * worker 0, so one worker needs no thread and no barrier at all.
  *
  * Invariant: between programs every worker waits for `generation` to change; inside a program all
- * are between the same two barriers. Waiting spins for a bounded time and then sleeps on a futex, so
- * an oversubscribed machine loses a wake-up, never a time slice. Threads: step, work/N. */
+ * are between the same two barriers. Waiting spins for a bounded time and then sleeps on a futex,
+ * so an oversubscribed machine loses a wake-up, never a time slice. Threads: step, work/N. */
 #include <errno.h>
 #include <linux/futex.h>
 #include <pthread.h>
@@ -23,7 +23,7 @@
 
 /* A counter that threads wait on: spin, then sleep. */
 struct wait_word {
-    _Alignas(128) _Atomic uint32_t value;   /* the writer stores seq_cst; waiters load seq_cst */
+    _Alignas(128) _Atomic uint32_t value;      /* the writer stores seq_cst; waiters load seq_cst */
     _Alignas(128) _Atomic uint32_t n_sleepers; /* waiters add seq_cst; the writer loads seq_cst */
 };
 
@@ -174,7 +174,8 @@ static void cpu_copy(struct ingle_backend *backend, void *dst, const void *src, 
     memcpy(dst, src, bytes);
 }
 
-static struct ingle_event cpu_submit(struct ingle_backend *backend, const struct ingle_op *ops, uint32_t n_ops)
+static struct ingle_event cpu_submit(struct ingle_backend *backend, const struct ingle_op *ops,
+                                     uint32_t n_ops)
 {
     struct cpu_backend *cpu = cpu_of(backend);
     struct ingle_worker worker = worker_of(cpu, 0);
@@ -182,7 +183,8 @@ static struct ingle_event cpu_submit(struct ingle_backend *backend, const struct
     if (n_ops == 0) {
         return (struct ingle_event){.id = cpu->n_events};
     }
-    ingle_assert(!ops[n_ops - 1].no_barrier); /* the last barrier is what makes submit synchronous */
+    ingle_assert(
+        !ops[n_ops - 1].no_barrier); /* the last barrier is what makes submit synchronous */
     cpu->ops = ops;
     cpu->n_ops = n_ops;
     if (cpu->n_workers > 1) {

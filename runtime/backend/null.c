@@ -18,7 +18,8 @@ static void *null_alloc(struct ingle_backend *backend, enum ingle_space space, u
     return ingle_mem_map(bytes);
 }
 
-static void null_free(struct ingle_backend *backend, enum ingle_space space, void *p, uint64_t bytes)
+static void null_free(struct ingle_backend *backend, enum ingle_space space, void *p,
+                      uint64_t bytes)
 {
     (void)backend;
     (void)space;
@@ -31,7 +32,8 @@ static void null_copy(struct ingle_backend *backend, void *dst, const void *src,
     memcpy(dst, src, bytes);
 }
 
-static struct ingle_event null_submit(struct ingle_backend *backend, const struct ingle_op *ops, uint32_t n_ops)
+static struct ingle_event null_submit(struct ingle_backend *backend, const struct ingle_op *ops,
+                                      uint32_t n_ops)
 {
     (void)backend;
     (void)ops;

@@ -38,6 +38,13 @@ static inline bool ingle_spsc_push(struct ingle_spsc *q, const void *item)
     return true;
 }
 
+/* Consumer. Nothing to pop at this moment? */
+static inline bool ingle_spsc_empty(struct ingle_spsc *q)
+{
+    return atomic_load_explicit(&q->head, memory_order_relaxed) ==
+           atomic_load_explicit(&q->tail, memory_order_acquire);
+}
+
 /* Consumer. False when empty. */
 static inline bool ingle_spsc_pop(struct ingle_spsc *q, void *ret_item)
 {

@@ -1,0 +1,265 @@
+/* Owns activations, logits and the op array of one engine. Not: weights (model), pages (kv), when
+ * to run (sched). Invariant: an op writes only buffers of this graph, except the pages named in
+ * seqs. Every op is row-wise (kernels.h), so a row's result does not depend on its batch. Thread:
+ * step. */
+#include "runtime/model/graph.h"
+
+#include <errno.h>
+
+#include "runtime/base/mem.h"
+
+#define OPS_PER_LAYER 11u
+
+static uint8_t *carve(uint8_t **at, uint64_t bytes)
+{
+    uint8_t *p = *at;
+
+    *at += (bytes + 63) / 64 * 64;
+    return p;
+}
+
+static float *carve_rows(uint8_t **at, uint32_t rows, uint64_t cols)
+{
+    return (float *)(void *)carve(at, (uint64_t)rows * cols * sizeof(float));
+}
+
+static struct ingle_act carve_act(uint8_t **at, enum ingle_act_mode mode, uint32_t rows,
+                                  uint32_t cols)
+{
+    struct ingle_act act = {.mode = mode,
+                            .cols = cols,
+                            .row_stride = ingle_act_row_bytes(mode, cols)};
+
+    act.rows = carve(at, rows * act.row_stride);
+    return act;
+}
+
+/* Assign every buffer from `memory`; NULL only counts. */
+static uint64_t lay_out(struct ingle_graph *g, uint8_t *memory)
+{
+    const struct ingle_model *m = g->model;
+    uint64_t hd = (uint64_t)m->H * m->D, kvd = (uint64_t)m->Hk * m->D;
+    uint8_t *at = memory;
+
+    g->x = carve_rows(&at, g->rows_max, m->E);
+    g->y = carve_rows(&at, g->rows_max, m->E);
+    g->q = carve_rows(&at, g->rows_max, hd);
+    g->k = carve_rows(&at, g->rows_max, kvd);
+    g->v = carve_rows(&at, g->rows_max, kvd);
+    g->attn = carve_rows(&at, g->rows_max, hd);
+    g->gate = carve_rows(&at, g->rows_max, m->F);
+    g->up = carve_rows(&at, g->rows_max, m->F);
+    g->logits = carve_rows(&at, g->head_rows_max, m->V);
+    g->hidden = carve_rows(&at, g->head_rows_max, m->E);
+    g->act_embed = carve_act(&at, m->act_mode, g->rows_max, m->E);
+    g->act_attn = carve_act(&at, m->act_mode, g->rows_max, (uint32_t)hd);
+    g->act_ffn = carve_act(&at, m->act_mode, g->rows_max, m->F);
+    g->act_head = carve_act(&at, m->head_act_mode, g->head_rows_max, m->E);
+    g->index = (void *)carve(&at, g->head_rows_max * sizeof *g->index);
+    g->batch.ids = (void *)carve(&at, g->rows_max * sizeof *g->batch.ids);
+    for (uint32_t i = 0; i < m->n_groups; i++) {
+        g->batch.seqs[i] = (void *)carve(&at, g->seqs_max * sizeof *g->batch.seqs[i]);
+    }
+    g->n_ops_max = 2 + m->L * OPS_PER_LAYER;
+    g->ops = (void *)carve(&at, g->n_ops_max * sizeof *g->ops);
+    return (uint64_t)(at - memory);
+}
+
+int ingle_graph_init(struct ingle_graph *graph, const struct ingle_model *model,
+                     struct ingle_backend *backend, uint32_t rows_max, uint32_t seqs_max,
+                     uint32_t head_rows_max, struct ingle_error *err)
+{
+    *graph = (struct ingle_graph){.model = model,
+                                  .backend = backend,
+                                  .rows_max = rows_max,
+                                  .seqs_max = seqs_max,
+                                  .head_rows_max = head_rows_max};
+    graph->memory_bytes = lay_out(graph, NULL);
+    graph->memory = backend->ops->alloc(backend, INGLE_SPACE_DEVICE, graph->memory_bytes);
+    if (graph->memory == NULL) {
+        return ingle_fail(err, -ENOMEM, "no memory for %llu MiB of activations and logits",
+                          (unsigned long long)(graph->memory_bytes >> 20));
+    }
+    (void)lay_out(graph, graph->memory);
+    return 0;
+}
+
+void ingle_graph_fini(struct ingle_graph *graph)
+{
+    if (graph->memory != NULL) {
+        graph->backend->ops->free(graph->backend, INGLE_SPACE_DEVICE, graph->memory,
+                                  graph->memory_bytes);
+    }
+    *graph = (struct ingle_graph){0};
+}
+
+static bool any_seal(const struct ingle_batch *batch, uint32_t group)
+{
+    for (uint32_t i = 0; i < batch->n_seqs; i++) {
+        const struct ingle_kv_seq *seq = &batch->seqs[group][i];
+
+        for (uint32_t s = seq->n_spans; s-- > 0 && seq->spans[s].open != NULL;) {
+            if (seq->spans[s].seal != 0) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* One layer: 10 ops, 11 when a page is sealed. `add` is what the layer before left to be added. */
+static struct ingle_op *put_layer(struct ingle_graph *g, struct ingle_op *op,
+                                  const struct ingle_layer *w, const float *add,
+                                  const float *add_gain, bool seal)
+{
+    const struct ingle_model *m = g->model;
+    const struct ingle_kv_seq *seqs = g->batch.seqs[w->group];
+    const struct ingle_rope *rope = &m->rope[w->rope];
+    uint32_t T = g->batch.T, hd = m->H * m->D, kvd = m->Hk * m->D;
+
+    *op++ = (struct ingle_op){.kind = INGLE_K_NORM,
+                              .norm = {.x = g->x,
+                                       .add = add,
+                                       .post_gain = add_gain,
+                                       .gain = w->attn_norm,
+                                       .out = &g->act_embed,
+                                       .eps = m->rms_eps,
+                                       .T = T,
+                                       .E = m->E,
+                                       .R = T}};
+    *op++ = (struct ingle_op){.kind = INGLE_K_MATMUL,
+                              .matmul = {.x = &g->act_embed,
+                                         .n_w = 3,
+                                         .T = T,
+                                         .w = {w->q, w->k, w->v},
+                                         .bias = {w->q_bias, w->k_bias, w->v_bias},
+                                         .y = {g->q, g->k, g->v},
+                                         .y_stride = {hd, kvd, kvd}}};
+    *op++ = (struct ingle_op){.kind = INGLE_K_QKV_STORE,
+                              .qkv_store = {.q = g->q,
+                                            .k = g->k,
+                                            .v = g->v,
+                                            .q_gain = w->q_norm,
+                                            .k_gain = w->k_norm,
+                                            .rope = rope,
+                                            .seqs = seqs,
+                                            .n_seqs = g->batch.n_seqs,
+                                            .H = m->H,
+                                            .Hk = m->Hk,
+                                            .D = m->D,
+                                            .layer = w->group_layer,
+                                            .eps = m->rms_eps}};
+    if (seal) {
+        *op++ = (struct ingle_op){.kind = INGLE_K_KV_SEAL,
+                                  .kv_seal = {.seqs = seqs,
+                                              .n_seqs = g->batch.n_seqs,
+                                              .Hk = m->Hk,
+                                              .D = m->D,
+                                              .layer = w->group_layer}};
+    }
+    *op++ = (struct ingle_op){.kind = INGLE_K_ATTN,
+                              .attn = {.q = g->q,
+                                       .out = g->attn,
+                                       .rope = rope,
+                                       .seqs = seqs,
+                                       .n_seqs = g->batch.n_seqs,
+                                       .H = m->H,
+                                       .Hk = m->Hk,
+                                       .D = m->D,
+                                       .layer = w->group_layer,
+                                       .window = w->window,
+                                       .scale = m->attn_scale}};
+    *op++ = (struct ingle_op){.kind = INGLE_K_QUANT,
+                              .quant = {.x = g->attn, .out = &g->act_attn, .T = T}};
+    *op++ = (struct ingle_op){
+        .kind = INGLE_K_MATMUL,
+        .matmul = {
+            .x = &g->act_attn, .n_w = 1, .T = T, .w = {w->o}, .y = {g->y}, .y_stride = {m->E}}};
+    *op++ = (struct ingle_op){.kind = INGLE_K_NORM,
+                              .norm = {.x = g->x,
+                                       .add = g->y,
+                                       .post_gain = w->post_attn_norm,
+                                       .gain = w->ffn_norm,
+                                       .out = &g->act_embed,
+                                       .eps = m->rms_eps,
+                                       .T = T,
+                                       .E = m->E,
+                                       .R = T}};
+    *op++ = (struct ingle_op){.kind = INGLE_K_MATMUL,
+                              .matmul = {.x = &g->act_embed,
+                                         .n_w = 2,
+                                         .T = T,
+                                         .w = {w->gate, w->up},
+                                         .y = {g->gate, g->up},
+                                         .y_stride = {m->F, m->F}}};
+    *op++ = (struct ingle_op){
+        .kind = INGLE_K_GLU,
+        .glu = {.gate = g->gate, .up = g->up, .out = &g->act_ffn, .kind = m->glu, .T = T}};
+    *op++ = (struct ingle_op){
+        .kind = INGLE_K_MATMUL,
+        .matmul = {
+            .x = &g->act_ffn, .n_w = 1, .T = T, .w = {w->down}, .y = {g->y}, .y_stride = {m->E}}};
+    return op;
+}
+
+void ingle_graph_body(struct ingle_graph *graph)
+{
+    const struct ingle_model *m = graph->model;
+    struct ingle_op *op = graph->ops;
+    bool seal[INGLE_GROUPS_MAX] = {false};
+    const float *add_gain = NULL;
+
+    ingle_assert(graph->batch.T > 0 && graph->batch.T <= graph->rows_max);
+    for (uint32_t i = 0; i < m->n_groups; i++) {
+        seal[i] = any_seal(&graph->batch, i);
+    }
+    *op++ = (struct ingle_op){.kind = INGLE_K_EMBED,
+                              .embed = {.w = &m->token_embed,
+                                        .ids = graph->batch.ids,
+                                        .x = graph->x,
+                                        .scale = m->embed_scale,
+                                        .T = graph->batch.T}};
+    for (uint32_t l = 0; l < m->L; l++) {
+        op = put_layer(graph, op, &m->layers[l], l == 0 ? NULL : graph->y, add_gain,
+                       seal[m->layers[l].group]);
+        add_gain = m->layers[l].post_ffn_norm;
+    }
+    *op++ = (struct ingle_op){.kind = INGLE_K_NORM,
+                              .norm = {.x = graph->x,
+                                       .add = graph->y,
+                                       .post_gain = add_gain,
+                                       .eps = m->rms_eps,
+                                       .T = graph->batch.T,
+                                       .E = m->E,
+                                       .R = graph->batch.T}};
+    ingle_assert((uint32_t)(op - graph->ops) <= graph->n_ops_max);
+    graph->backend->ops->wait(graph->backend,
+                              graph->backend->ops->submit(graph->backend, graph->ops,
+                                                          (uint32_t)(op - graph->ops)));
+}
+
+void ingle_graph_head(struct ingle_graph *graph, uint32_t n, bool want_logits)
+{
+    const struct ingle_model *m = graph->model;
+
+    ingle_assert(n > 0 && n <= graph->head_rows_max);
+    graph->ops[0] = (struct ingle_op){.kind = INGLE_K_NORM,
+                                      .norm = {.x = graph->x,
+                                               .gain = m->output_norm,
+                                               .index = graph->index,
+                                               .out = &graph->act_head,
+                                               .out_f32 = graph->hidden,
+                                               .eps = m->rms_eps,
+                                               .T = graph->batch.T,
+                                               .E = m->E,
+                                               .R = n}};
+    graph->ops[1] = (struct ingle_op){.kind = INGLE_K_MATMUL,
+                                      .matmul = {.x = &graph->act_head,
+                                                 .n_w = 1,
+                                                 .T = n,
+                                                 .w = {m->output},
+                                                 .y = {graph->logits},
+                                                 .y_stride = {m->V}}};
+    graph->backend->ops->wait(graph->backend, graph->backend->ops->submit(
+                                                  graph->backend, graph->ops, want_logits ? 2 : 1));
+}

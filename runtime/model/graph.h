@@ -1,0 +1,45 @@
+/* The forward pass as a program: which ops, on which buffers, for one batch. Owns the scratch of
+ * one engine (activations, logits) and the op array; borrows the model. Nothing allocates after
+ * init. Thread: step. */
+#ifndef INGLE_RUNTIME_MODEL_GRAPH_H
+#define INGLE_RUNTIME_MODEL_GRAPH_H
+#include "runtime/backend/backend.h"
+#include "runtime/model/model.h"
+
+struct ingle_batch {
+    uint32_t T, n_seqs;
+    int32_t *ids;                                /* [rows_max] */
+    struct ingle_kv_seq *seqs[INGLE_GROUPS_MAX]; /* [seqs_max] per layer group */
+};
+
+struct ingle_graph {
+    const struct ingle_model *model;
+    struct ingle_backend *backend;
+    uint32_t rows_max, seqs_max, head_rows_max;
+    float *x, *y, *q, *k, *v, *attn, *gate, *up; /* [rows_max][...] */
+    float *logits;                               /* [head_rows_max][V] */
+    float *hidden;                               /* [head_rows_max][E]: the normed final state */
+    uint32_t *index;                             /* [head_rows_max] */
+    struct ingle_act act_embed, act_attn, act_ffn, act_head;
+    struct ingle_batch batch;
+    struct ingle_op *ops;
+    uint32_t n_ops_max;
+    uint8_t *memory;
+    uint64_t memory_bytes;
+};
+
+/* rows_max: tokens of one step; seqs_max: sequences of one step; head_rows_max: rows of logits at a
+ * time. Thread: load. */
+int ingle_graph_init(struct ingle_graph *graph, const struct ingle_model *model,
+                     struct ingle_backend *backend, uint32_t rows_max, uint32_t seqs_max,
+                     uint32_t head_rows_max, struct ingle_error *err) INGLE_MUST_CHECK;
+void ingle_graph_fini(struct ingle_graph *graph);
+
+/* Run all layers over graph->batch (ids, seqs and counts filled by the caller): K and V of its rows
+ * are stored, marked pages sealed, and x holds the residual stream of every row. */
+void ingle_graph_body(struct ingle_graph *graph);
+/* After body: for the n rows named in graph->index, the normed state in `hidden` and, with
+ * want_logits, the logits. n <= head_rows_max. */
+void ingle_graph_head(struct ingle_graph *graph, uint32_t n, bool want_logits);
+
+#endif
