@@ -810,9 +810,10 @@ static void finish_embedding(struct ingle_sched *s, struct ingle_sequence *seq)
         }
         seq->ended = true;
     }
-    r = port->step.bad
+    r = e->model->E * sizeof(float) > UINT16_MAX ? -EMSGSIZE
+        : port->step.bad
             ? -EPROTO
-            : ingle_tok_write(&port->tok, &tok, sum, (uint32_t)(e->model->E * sizeof(float)));
+            : ingle_tok_write(&port->tok, &tok, sum, (uint16_t)(e->model->E * sizeof(float)));
     if (r == INGLE_RING_FULL) {
         return; /* the next step tries again */
     }
