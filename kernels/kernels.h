@@ -20,6 +20,7 @@
 #define INGLE_TILE_ROWS    16u /* matrix rows interleaved in one packed tile */
 #define INGLE_ACT_GROUP    32u /* activations that share one int8 scale */
 #define INGLE_HEAD_DIM_MAX 256u
+#define INGLE_GROUPS_MAX   2u /* layer groups: full attention; sliding window */
 
 /* ---- weights ----------------------------------------------------------------------------------
  */

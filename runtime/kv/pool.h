@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #include "runtime/backend/backend.h"
-#include "runtime/model/model.h"
+#include "runtime/base/error.h"
 
 #define INGLE_PAGE_NONE UINT32_MAX
 

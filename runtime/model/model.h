@@ -17,7 +17,6 @@ enum ingle_arch {
 };
 
 #define INGLE_LAYERS_MAX 256u
-#define INGLE_GROUPS_MAX 2u /* full attention; sliding window */
 
 struct ingle_layer {
     const float *attn_norm, *ffn_norm;           /* [E] */
