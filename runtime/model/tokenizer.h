@@ -11,6 +11,9 @@
 
 struct ingle_tokenizer; /* opaque */
 
+/* What one token may add to the shown text, bytes; a file with a longer token is refused. */
+#define INGLE_TOKEN_SHOWN_MAX 896u
+
 int ingle_tokenizer_create(const struct ingle_gguf *gguf, struct ingle_tokenizer **ret,
                            struct ingle_error *err) INGLE_MUST_CHECK;
 void ingle_tokenizer_free(struct ingle_tokenizer *tok);            /* NULL allowed */
@@ -26,7 +29,9 @@ bool ingle_tokenizer_is_control(const struct ingle_tokenizer *tok, int32_t id);
 /* A token before which text is always cut into chunks (control and user-defined markers such as
  * <|im_start|>, <|file_sep|>, role headers): KV.md 2.2. */
 bool ingle_tokenizer_is_structural(const struct ingle_tokenizer *tok, int32_t id);
-/* The id of an exact token text, or -1. */
+/* SentencePiece files that put a space in front of a text: decoding takes it off again. */
+bool ingle_tokenizer_adds_space(const struct ingle_tokenizer *tok);
+/* The id of the token with exactly these bytes in running text, or -1. */
 int32_t ingle_tokenizer_find(const struct ingle_tokenizer *tok, const char *text, uint64_t bytes);
 
 #define INGLE_TOKENIZE_SPECIAL 1u /* control tokens in the text are parsed */
