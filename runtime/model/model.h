@@ -52,7 +52,8 @@ struct ingle_model {
     uint64_t file_bytes,
         resident_bytes; /* of tensor data in the file; of memory held by this model */
     struct ingle_tokenizer *tokenizer; /* owned */
-    struct ingle_template *chat;       /* owned, NULL when the model has none */
+    struct ingle_template *chat;       /* owned, NULL when the model has none that can be used */
+    struct ingle_error chat_err;       /* why chat is NULL */
     struct ingle_image *image;         /* owned: the packed weights (runtime/weights) */
 };
 

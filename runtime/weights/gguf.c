@@ -772,6 +772,11 @@ static const struct entry *find_entry(const struct ingle_gguf *gguf, const char 
     return found != NULL ? &gguf->entries[found->i] : NULL;
 }
 
+bool ingle_gguf_has(const struct ingle_gguf *gguf, const char *key)
+{
+    return find_entry(gguf, key) != NULL;
+}
+
 static const struct ingle_gguf_array *find_scalar(const struct ingle_gguf *gguf, const char *key)
 {
     const struct entry *e = find_entry(gguf, key);

@@ -47,12 +47,14 @@ uint64_t ingle_gguf_file_bytes(const struct ingle_gguf *gguf);
 void ingle_gguf_hash(const struct ingle_gguf *gguf, uint8_t ret[16]);
 
 uint32_t ingle_gguf_n_tensors(const struct ingle_gguf *gguf);
+/* i < n_tensors; one array, in the header's order. */
 const struct ingle_gguf_tensor *ingle_gguf_tensor_at(const struct ingle_gguf *gguf, uint32_t i);
 const struct ingle_gguf_tensor *ingle_gguf_find_tensor(const struct ingle_gguf *gguf,
                                                        const char *name);
 
 /* Metadata by key. Each returns false when the key is absent or of another kind (any integer width
  * serves for u64; f32/f64 and integers for f64). */
+bool ingle_gguf_has(const struct ingle_gguf *gguf, const char *key); /* of any kind */
 bool ingle_gguf_u64(const struct ingle_gguf *gguf, const char *key, uint64_t *ret);
 bool ingle_gguf_f64(const struct ingle_gguf *gguf, const char *key, double *ret);
 bool ingle_gguf_bool(const struct ingle_gguf *gguf, const char *key, bool *ret);
