@@ -243,6 +243,11 @@ static const struct {
     [INGLE_OP_TEMPLATE] = {USES_PAYLOAD | TAKES_CHAT, 0},
 };
 
+uint8_t ingle_op_flags(uint32_t op)
+{
+    return op < INGLE_OP_END ? op_rules[op].flags : 0;
+}
+
 static bool payload_kind_ok(const struct ingle_sqe *s, uint16_t uses)
 {
     switch (s->flags & INGLE_SQE_F_PAYLOAD_MASK) {

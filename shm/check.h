@@ -113,6 +113,15 @@ int ingle_check_admin(const void *msg, size_t bytes, uint32_t from, struct ingle
  */
 int ingle_check_sqe(const struct ingle_sqe *sqe, uint32_t arena_bytes);
 
+/**
+ * The flags that an operation knows, beside the payload kind.
+ *
+ * @op  enum ingle_op_code, or anything else
+ *
+ * Returns INGLE_SQE_F_* bits, 0 for an unknown operation.  Thread: any.
+ */
+uint8_t ingle_op_flags(uint32_t op);
+
 /* A parameter block taken apart: every value in the range that layout.h states. */
 struct ingle_params_view {
     struct ingle_params p;

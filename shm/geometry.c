@@ -1,4 +1,5 @@
-/* The arithmetic of region layouts, both directions in one place. Owns nothing; pure functions.
+/* The arithmetic of region layouts and the header that names them, both directions in one place.
+ * Owns nothing.
  * Invariant: what ingle_geometry_plan makes, ingle_geometry_check accepts.  Any thread.
  *
  *   C2S  | control page | SQE x sq_n | pad to a page | arena |
@@ -6,8 +7,10 @@
 #include "shm/geometry.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 
+#include "shm/atomic.h"
 #include "shm/region.h"
 
 static uint32_t log2_or(uint32_t asked, uint32_t otherwise)
@@ -93,4 +96,29 @@ int ingle_geometry_check(const struct ingle_ctl_welcome *w)
         return -EPROTO;
     }
     return 0;
+}
+
+void ingle_header_publish(void *s2c, const struct ingle_ctl_welcome *w)
+{
+    struct ingle_s2c_ctl *ctl = s2c;
+
+    ctl->ver = w->ver;
+    ctl->hdr_bytes = sizeof *ctl;
+    ctl->epoch = w->h.epoch;
+    ctl->feat = w->feat;
+    ctl->client_id = w->client_id;
+    ctl->tenant_id = w->tenant_id;
+    atomic_store_explicit((INGLE_ATOMIC_U32 *)&ctl->magic, INGLE_MAGIC, memory_order_release);
+}
+
+int ingle_header_check(const void *s2c, const struct ingle_ctl_welcome *w)
+{
+    const struct ingle_s2c_ctl *ctl = s2c;
+    uint32_t magic =
+        atomic_load_explicit((const INGLE_ATOMIC_U32 *)&ctl->magic, memory_order_acquire);
+
+    return magic == INGLE_MAGIC && ctl->ver == w->ver && ctl->hdr_bytes == sizeof *ctl &&
+                   ctl->epoch == w->h.epoch && ctl->client_id == w->client_id
+               ? 0
+               : -EPROTO;
 }

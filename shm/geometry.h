@@ -48,6 +48,24 @@ void ingle_geometry_plan(const struct ingle_ctl_hello *hello, struct ingle_ctl_w
  */
 int ingle_geometry_check(const struct ingle_ctl_welcome *welcome);
 
+/**
+ * Runtime: fill the immutable header of a new S2C region; the magic comes last, with release.
+ *
+ * @s2c  the mapped region, all zero       @welcome  as it will be sent (ver, feat, ids, h.epoch)
+ *
+ * Ownership: borrows both.  Thread: the one that created the region.  Errors: none.
+ */
+void ingle_header_publish(void *s2c, const struct ingle_ctl_welcome *welcome);
+
+/**
+ * Client: whether the region's header says what WELCOME said.
+ *
+ * @s2c  the mapped region       @welcome  already checked
+ *
+ * Ownership: borrows both.  Thread: any.  Returns 0 or -EPROTO (detach).
+ */
+int ingle_header_check(const void *s2c, const struct ingle_ctl_welcome *welcome);
+
 #ifdef __cplusplus
 }
 #endif

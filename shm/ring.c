@@ -34,11 +34,8 @@ static int in_take_tail(struct ingle_ring_in *in, uint32_t tail)
     return tail == in->head ? INGLE_RING_EMPTY : 0;
 }
 
-static int in_poll(struct ingle_ring_in *in)
+static int in_look(struct ingle_ring_in *in)
 {
-    if (in->head != in->tail) {
-        return 0;
-    }
     return in_take_tail(in, atomic_load_explicit(in->tail_word, memory_order_acquire));
 }
 
@@ -103,7 +100,7 @@ static void snapshot(void *dst, const INGLE_ATOMIC_U64 *src, uint32_t n_words)
 static int in_read(struct ingle_ring_in *in, const INGLE_ATOMIC_U64 *entries, uint32_t n_words,
                    void *ret)
 {
-    int res = in_poll(in);
+    int res = in->head != in->tail ? 0 : in_look(in);
 
     if (res == 0) {
         snapshot(ret, entries + (size_t)(in->head & (in->n - 1)) * n_words, n_words);
@@ -214,6 +211,11 @@ void ingle_cq_reader_init(struct ingle_cq_reader *r, void *c2s, const void *s2c,
 int ingle_cq_read(struct ingle_cq_reader *r, struct ingle_cqe *ret)
 {
     return in_read(&r->in, r->entries, sizeof *ret / 8, ret);
+}
+
+int ingle_cq_reader_look(struct ingle_cq_reader *r)
+{
+    return in_look(&r->in);
 }
 
 void ingle_cq_release(struct ingle_cq_reader *r)
@@ -367,6 +369,11 @@ int ingle_tok_read(struct ingle_tok_reader *r, struct ingle_tok *ret, char *ret_
     ret_text[rec.text_len] = '\0';
     *ret = rec;
     return 0;
+}
+
+int ingle_tok_reader_look(struct ingle_tok_reader *r)
+{
+    return in_look(&r->in);
 }
 
 void ingle_tok_release(struct ingle_tok_reader *r)

@@ -260,6 +260,13 @@ void ingle_cq_reader_init(struct ingle_cq_reader *r, void *c2s, const void *s2c,
 int ingle_cq_read(struct ingle_cq_reader *r, struct ingle_cqe *ret);
 
 /**
+ * Load the tail afresh and take nothing; r->in.tail is then how far the runtime had published.
+ *
+ * Ownership: borrows.  Thread: the client's.  Returns 0, INGLE_RING_EMPTY, or -EPROTO.
+ */
+int ingle_cq_reader_look(struct ingle_cq_reader *r);
+
+/**
  * Give the space of everything read back to the runtime.
  *
  * Ownership: borrows.  Thread: the client's.
@@ -296,6 +303,13 @@ void ingle_tok_reader_init(struct ingle_tok_reader *r, void *c2s, const void *s2
  * tail, or text outside of the text ring: detach).
  */
 int ingle_tok_read(struct ingle_tok_reader *r, struct ingle_tok *ret, char *ret_text);
+
+/**
+ * Load the tail afresh and take nothing; r->in.tail is then how far the runtime had published.
+ *
+ * Ownership: borrows.  Thread: the client's.  Returns 0, INGLE_RING_EMPTY, or -EPROTO.
+ */
+int ingle_tok_reader_look(struct ingle_tok_reader *r);
 
 /**
  * Give the space of everything read, records and text, back to the runtime.

@@ -14,18 +14,25 @@ struct ingle_stop_set { /* validated copy of a request's stop strings */
     char text[INGLE_STOP_N_MAX][INGLE_STOP_BYTES_MAX];
 };
 
-#define INGLE_TEXTOUT_HOLD_MAX 512u
+/* Room for what one call may release: the longest token with each of its bytes replaced, behind a
+ * stop string all but complete and a code point all but complete. */
+#define INGLE_TEXTOUT_HOLD_MAX 1024u
+_Static_assert(INGLE_TOKEN_SHOWN_MAX + INGLE_STOP_BYTES_MAX + 3 <= INGLE_TEXTOUT_HOLD_MAX,
+               "one token fits");
+
 struct ingle_textout {
     uint32_t n_held;
     bool first; /* SentencePiece strips one leading space of an answer that begins a text */
-    char held[INGLE_TEXTOUT_HOLD_MAX];
+    char held[INGLE_STOP_BYTES_MAX + 3]; /* whole text that may begin a stop string, then the
+                                            beginning of a code point */
 };
 
 void ingle_textout_init(struct ingle_textout *out, bool first);
 /* Add one token. Writes what may be shown now to dst (room for INGLE_TEXTOUT_HOLD_MAX bytes) and
  * returns its length. *ret_stopped: a stop string was completed; the text before it is in dst,
- * nothing after it will follow. Invalid bytes become U+FFFD once they can no longer be completed.
- */
+ * nothing after it will follow. Of several stop strings the one that is complete first counts, the
+ * longest of those that end together: where token borders lie makes no difference. Invalid bytes
+ * become U+FFFD once they can no longer be completed. */
 uint32_t ingle_textout_push(struct ingle_textout *out, const struct ingle_tokenizer *tok,
                             const struct ingle_stop_set *stops, int32_t id, char *dst,
                             bool *ret_stopped);

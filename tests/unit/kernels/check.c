@@ -1,0 +1,176 @@
+/* Owns the helpers of check.h. */
+#include "tests/unit/kernels/check.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    GUARD = 64
+};
+
+uint32_t check_u32(struct check_rng *rng)
+{
+    /* splitmix64 */
+    uint64_t z = rng->s += 0x9e3779b97f4a7c15ull;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebull;
+    return (uint32_t)(z >> 32);
+}
+
+float check_float(struct check_rng *rng)
+{
+    float sum = 0;
+    for (int i = 0; i < 12; i++) {
+        sum += (float)check_u32(rng) * 0x1p-32f;
+    }
+    return sum - 6.0f;
+}
+
+void check_floats(struct check_rng *rng, float *x, uint64_t n)
+{
+    for (uint64_t i = 0; i < n; i++) {
+        x[i] = check_float(rng);
+    }
+}
+
+void *check_alloc(uint64_t bytes)
+{
+    /* [line with the size][bytes, padded to lines][guard line] */
+    uint64_t padded = (bytes + 63) / 64 * 64;
+    uint8_t *p = aligned_alloc(64, padded + 64 + GUARD);
+    assert_non_null(p);
+    memset(p, 0, padded + 64);
+    memcpy(p, &bytes, sizeof bytes);
+    memset(p + 64 + bytes, 0xa5, padded - bytes + GUARD);
+    return p + 64;
+}
+
+void check_free(const void *p)
+{
+    /* Constness is the holder's promise; the bytes are ours. */
+    uint8_t *at = (uint8_t *)(uintptr_t)p;
+    uint64_t bytes;
+    memcpy(&bytes, at - 64, sizeof bytes);
+    uint64_t end = (bytes + 63) / 64 * 64 + GUARD;
+    for (uint64_t i = bytes; i < end; i++) {
+        assert_int_equal(at[i], 0xa5);
+    }
+    free(at - 64);
+}
+
+uint64_t check_gguf_row_bytes(enum ingle_wtype type, uint32_t cols)
+{
+    return (uint64_t)(cols / ingle_wtype_block(type)) * ingle_wtype_block_bytes(type);
+}
+
+/* Byte offsets of the f16 scales of a block, -1 for none. */
+static void scale_offsets(enum ingle_wtype type, int offset[2])
+{
+    offset[1] = -1;
+    switch (type) {
+    case INGLE_W_Q2_K:
+        offset[0] = 80;
+        offset[1] = 82;
+        break;
+    case INGLE_W_Q3_K:
+        offset[0] = 108;
+        break;
+    case INGLE_W_Q6_K:
+        offset[0] = 208;
+        break;
+    case INGLE_W_Q4_1:
+    case INGLE_W_Q5_1:
+    case INGLE_W_Q4_K:
+    case INGLE_W_Q5_K:
+        offset[0] = 0;
+        offset[1] = 2;
+        break;
+    case INGLE_W_F32:
+    case INGLE_W_F16:
+    case INGLE_W_BF16:
+        offset[0] = -1;
+        break;
+    case INGLE_W_Q4_0:
+    case INGLE_W_Q5_0:
+    case INGLE_W_Q8_0:
+    case INGLE_W_IQ4_NL:
+    case INGLE_W_COUNT:
+    default:
+        offset[0] = 0;
+        break;
+    }
+}
+
+void check_gguf_rows(struct check_rng *rng, enum ingle_wtype type, uint32_t rows, uint32_t cols,
+                     uint8_t *dst)
+{
+    uint64_t bytes = rows * check_gguf_row_bytes(type, cols);
+    uint32_t block = ingle_wtype_block_bytes(type);
+    int offset[2];
+    scale_offsets(type, offset);
+    if (offset[0] < 0) {
+        for (uint64_t i = 0; i < (uint64_t)rows * cols; i++) {
+            float f = check_float(rng);
+            uint32_t bits;
+            memcpy(&bits, &f, sizeof bits);
+            /* F16: any sign and mantissa, exponents of 2^-7 .. 2^0. */
+            uint16_t half = type == INGLE_W_BF16
+                                ? (uint16_t)(bits >> 16)
+                                : (uint16_t)((bits & 0x83ffu) | (8u + (bits >> 10 & 7u)) << 10);
+            memcpy(dst + i * block, type == INGLE_W_F32 ? (void *)&bits : (void *)&half, block);
+        }
+        return;
+    }
+    for (uint64_t i = 0; i < bytes; i++) {
+        dst[i] = (uint8_t)check_u32(rng);
+    }
+    for (uint64_t i = 0; i < bytes; i += block) {
+        for (int j = 0; j < 2; j++) {
+            if (offset[j] >= 0) {
+                /* Exponents of 2^-7 .. 2^-4, any sign and mantissa. */
+                uint8_t *high = dst + i + offset[j] + 1;
+                *high = (uint8_t)((*high & 0x8fu) | 0x20u);
+            }
+        }
+    }
+}
+
+struct ingle_matrix check_matrix(struct check_rng *rng, enum ingle_wtype type, uint32_t rows,
+                                 uint32_t cols)
+{
+    uint8_t *src = check_alloc(rows * check_gguf_row_bytes(type, cols));
+    uint8_t *dst = check_alloc(ingle_pack_bytes(type, rows, cols));
+    check_gguf_rows(rng, type, rows, cols, src);
+    assert_true(ingle_pack_rows(type, rows, cols, src, rows, 0, NULL, dst));
+    check_free(src);
+    return (struct ingle_matrix){type, rows, cols, dst};
+}
+
+struct ingle_act check_act(enum ingle_act_mode mode, uint32_t T, uint32_t cols)
+{
+    struct ingle_act act = {mode, cols, ingle_act_row_bytes(mode, cols), NULL};
+    act.rows = check_alloc(T * act.row_stride);
+    return act;
+}
+
+void check_run(const struct ingle_kernels *table, const struct ingle_op *op, uint32_t workers)
+{
+    uint8_t *scratch = check_alloc(INGLE_SCRATCH_BYTES);
+    for (uint32_t i = 0; i < workers; i++) {
+        struct ingle_worker worker = {i, workers, scratch};
+        table->op[op->kind](op, &worker);
+    }
+    check_free(scratch);
+}
+
+void check_same_floats(const float *a, const float *b, uint64_t n, const char *what)
+{
+    for (uint64_t i = 0; i < n; i++) {
+        if (memcmp(a + i, b + i, sizeof a[i]) != 0 && !(isnan(a[i]) && isnan(b[i]))) {
+            fail_msg("%s: element %llu is %a, reference %a", what, (unsigned long long)i,
+                     (double)a[i], (double)b[i]);
+        }
+    }
+}

@@ -1,0 +1,87 @@
+/* What the files of checkkern share: the table under test, repeatable random numbers, running an op
+ * as several workers would, comparing bits, and the clock of the benchmark. */
+#ifndef INGLE_TESTS_UNIT_KERNELS_CHECK_H
+#define INGLE_TESTS_UNIT_KERNELS_CHECK_H
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "kernels/kernels.h"
+
+struct check_rng {
+    uint64_t s;
+};
+uint32_t check_u32(struct check_rng *rng);
+float check_float(struct check_rng *rng); /* about normal, mean 0, deviation 1 */
+void check_floats(struct check_rng *rng, float *x, uint64_t n);
+
+/* Zeroed, 64-byte aligned, followed by a guard that check_free verifies; fails the test when there
+ * is no memory. */
+void *check_alloc(uint64_t bytes);
+void check_free(const void *p);
+
+/* Random GGUF rows with finite scales of a size that weights have. */
+void check_gguf_rows(struct check_rng *rng, enum ingle_wtype type, uint32_t rows, uint32_t cols,
+                     uint8_t *dst);
+uint64_t check_gguf_row_bytes(enum ingle_wtype type, uint32_t cols);
+/* A packed random matrix; check_free(matrix.data). */
+struct ingle_matrix check_matrix(struct check_rng *rng, enum ingle_wtype type, uint32_t rows,
+                                 uint32_t cols);
+/* T zeroed activation rows; check_free(act.rows). */
+struct ingle_act check_act(enum ingle_act_mode mode, uint32_t T, uint32_t cols);
+
+/* Run every share of an op, one after the other. */
+void check_run(const struct ingle_kernels *table, const struct ingle_op *op, uint32_t workers);
+/* Equal bits, any NaN being equal to any other. what and the index name the first difference. */
+void check_same_floats(const float *a, const float *b, uint64_t n, const char *what);
+
+/* The table under test, from a CMocka state. */
+const struct ingle_kernels *check_table(void **state);
+
+/* The tests of each file, to be run for every table. */
+#define CHECK_TESTS(X)                                 \
+    X(embed_equals_dequantised_rows)                   \
+    X(quant_equals_reference)                          \
+    X(quant_of_nan_or_infinity_poisons_its_group_only) \
+    X(norm_equals_reference)                           \
+    X(glu_equals_reference)                            \
+    X(glu_is_close_to_exact_functions)                 \
+    X(row_stat_equals_reference)                       \
+    X(row_stat_takes_lowest_index_on_a_tie)            \
+    X(matmul_equals_reference)                         \
+    X(matmul_of_three_matrices_equals_reference)       \
+    X(matmul_row_does_not_depend_on_its_companions)    \
+    X(matmul_of_nan_activations_is_nan)
+
+/* The tests of what does not depend on a table. */
+#define CHECK_ONCE_TESTS(X)                          \
+    X(dequantised_rows_equal_the_gguf_library)       \
+    X(packing_of_infinite_scale_is_refused)          \
+    X(packing_by_row_list_equals_packing_in_order)   \
+    X(packed_size_is_near_gguf_size)                 \
+    X(matmul_reference_is_close_to_double_precision) \
+    X(half_conversions_round_to_nearest_even)        \
+    X(expf_is_close_to_exp)
+
+#define CHECK_DECLARE(name) void name(void **state);
+CHECK_TESTS(CHECK_DECLARE)
+CHECK_ONCE_TESTS(CHECK_DECLARE)
+#undef CHECK_DECLARE
+
+/* ---- benchmark ---- */
+/* Seconds of one call of run(arg), the least of several rounds. */
+double check_time(void (*run)(void *arg), void *arg);
+uint64_t check_now_ns(void);
+/* Op on n threads at once: seconds, least of several rounds. */
+double check_time_op(const struct ingle_kernels *table, const struct ingle_op *ops, uint32_t n_ops,
+                     uint32_t workers);
+
+void bench_machine(void);
+void bench_matmul(const struct ingle_kernels *table);
+void bench_rows(const struct ingle_kernels *table);
+
+#endif

@@ -1,0 +1,305 @@
+/* The matrix product: every weight type, activation mode and shape class against the reference, the
+ * reference against double precision, and the benchmark over the matrices of real models. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tests/unit/kernels/check.h"
+
+static void quantise(const float *x, struct ingle_act *act, uint32_t T)
+{
+    struct ingle_op op = {.kind = INGLE_K_QUANT, .quant = {x, act, T}};
+    check_run(ingle_kernels_ref(), &op, 1);
+}
+
+/* Random activations with the odd large value, as transformers have them. */
+static struct ingle_act random_act(struct check_rng *rng, enum ingle_act_mode mode, uint32_t T,
+                                   uint32_t cols)
+{
+    struct ingle_act act = check_act(mode, T, cols);
+    float *x = check_alloc((uint64_t)T * cols * sizeof *x);
+    check_floats(rng, x, (uint64_t)T * cols);
+    for (uint64_t i = 0; i < (uint64_t)T * cols; i += 53) {
+        x[i] *= 30.0f;
+    }
+    quantise(x, &act, T);
+    check_free(x);
+    return act;
+}
+
+static void compare(const struct ingle_kernels *table, struct ingle_op *op, uint32_t workers)
+{
+    struct ingle_arg_matmul *arg = &op->matmul;
+    float *y[2][3] = {{NULL}};
+    char what[128];
+    for (uint32_t side = 0; side < 2; side++) {
+        for (uint32_t i = 0; i < arg->n_w; i++) {
+            /* The gap behind each row must stay as it is. */
+            arg->y_stride[i] = arg->w[i].rows + 5;
+            uint64_t n = arg->T * arg->y_stride[i];
+            y[side][i] = arg->y[i] = check_alloc(n * sizeof(float));
+            for (uint64_t k = 0; k < n; k++) {
+                arg->y[i][k] = -7.0f;
+            }
+        }
+        check_run(side ? table : ingle_kernels_ref(), op, side ? workers : 1);
+    }
+    for (uint32_t i = 0; i < arg->n_w; i++) {
+        snprintf(what, sizeof what,
+                 "%s matmul %s mode %d N %u K %u T %u matrix %u of %u, %u workers", table->isa,
+                 ingle_wtype_name(arg->w[i].type), (int)arg->x->mode, arg->w[i].rows,
+                 arg->w[i].cols, arg->T, i + 1, arg->n_w, workers);
+        check_same_floats(y[1][i], y[0][i], arg->T * arg->y_stride[i], what);
+        check_free(y[0][i]);
+        check_free(y[1][i]);
+    }
+}
+
+void matmul_equals_reference(void **state)
+{
+    static const uint32_t tokens[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 16, 24, 31, 65};
+    static const uint32_t rows[] = {1, 15, 16, 17, 33, 80, 112};
+    static const uint32_t blocks[] = {1, 2, 3, 7, 18};
+    const struct ingle_kernels *table = check_table(state);
+    struct check_rng rng = {3};
+    uint32_t turn = 0;
+    for (enum ingle_wtype type = 0; type < INGLE_W_COUNT; type++) {
+        uint32_t block = ingle_wtype_block(type);
+        for (uint32_t n = 0; n < sizeof rows / sizeof rows[0]; n++) {
+            for (uint32_t k = 0; k < sizeof blocks / sizeof blocks[0]; k++, turn++) {
+                /* Float weights may have any number of columns. */
+                uint32_t cols = block == 1 ? 32 * blocks[k] - 13 * (turn % 2) : block * blocks[k];
+                enum ingle_act_mode mode = turn % INGLE_ACT_COUNT;
+                struct ingle_matrix w = check_matrix(&rng, type, rows[n], cols);
+                float *bias = check_alloc(rows[n] * sizeof *bias);
+                check_floats(&rng, bias, rows[n]);
+                for (uint32_t t = turn % 3; t < sizeof tokens / sizeof tokens[0]; t += 3) {
+                    struct ingle_act x = random_act(&rng, mode, tokens[t], cols);
+                    struct ingle_op op = {.kind = INGLE_K_MATMUL,
+                                          .matmul = {.x = &x, .n_w = 1, .T = tokens[t], .w = {w}}};
+                    op.matmul.bias[0] = t % 2 ? bias : NULL;
+                    compare(table, &op, 1 + (turn + t) % 4);
+                    check_free(x.rows);
+                }
+                check_free(bias);
+                check_free(w.data);
+            }
+        }
+    }
+}
+
+void matmul_of_three_matrices_equals_reference(void **state)
+{
+    struct check_rng rng = {4};
+    for (uint32_t workers = 1; workers < 9; workers++) {
+        enum ingle_act_mode mode = workers % INGLE_ACT_COUNT;
+        struct ingle_matrix w[3] = {check_matrix(&rng, INGLE_W_Q4_K, 70, 256),
+                                    check_matrix(&rng, INGLE_W_Q8_0, 20, 256),
+                                    check_matrix(&rng, INGLE_W_Q5_0, 32, 256)};
+        struct ingle_act x = random_act(&rng, mode, 2 * workers, 256);
+        struct ingle_op op = {.kind = INGLE_K_MATMUL,
+                              .matmul = {.x = &x, .n_w = 3, .T = 2 * workers}};
+        memcpy(op.matmul.w, w, sizeof w);
+        compare(check_table(state), &op, workers);
+        check_free(x.rows);
+        for (uint32_t i = 0; i < 3; i++) {
+            check_free(w[i].data);
+        }
+    }
+}
+
+void matmul_row_does_not_depend_on_its_companions(void **state)
+{
+    enum {
+        T = 70,
+        N = 96,
+        K = 512
+    };
+    const struct ingle_kernels *table = check_table(state);
+    struct check_rng rng = {5};
+    for (enum ingle_wtype type = 0; type < INGLE_W_COUNT; type++) {
+        struct ingle_matrix w = check_matrix(&rng, type, N, K);
+        struct ingle_act x = random_act(&rng, INGLE_ACT_INT8, T, K);
+        float *all = check_alloc(sizeof(float) * T * N), *part = check_alloc(sizeof(float) * T * N);
+        struct ingle_op op = {
+            .kind = INGLE_K_MATMUL,
+            .matmul = {.x = &x, .n_w = 1, .T = T, .w = {w}, .y = {all}, .y_stride = {N}}};
+        check_run(table, &op, 2);
+        for (uint32_t t = 0, n = 1; t < T; t += n, n = n * 2 + 1) {
+            n = n < T - t ? n : T - t;
+            struct ingle_act some = x;
+            some.rows += t * x.row_stride;
+            op.matmul.x = &some;
+            op.matmul.T = n;
+            op.matmul.y[0] = part + t * N;
+            check_run(table, &op, n);
+        }
+        check_same_floats(part, all, T * N, ingle_wtype_name(type));
+        check_free(all);
+        check_free(part);
+        check_free(x.rows);
+        check_free(w.data);
+    }
+}
+
+void matmul_of_nan_activations_is_nan(void **state)
+{
+    struct check_rng rng = {6};
+    for (enum ingle_act_mode mode = 0; mode < INGLE_ACT_COUNT; mode++) {
+        float x[3][64], y[3][16];
+        struct ingle_matrix w = check_matrix(&rng, INGLE_W_Q4_0, 16, 64);
+        struct ingle_act act = check_act(mode, 3, 64);
+        check_floats(&rng, x[0], 3 * 64);
+        x[1][40] = NAN;
+        quantise(x[0], &act, 3);
+        struct ingle_op op = {
+            .kind = INGLE_K_MATMUL,
+            .matmul = {.x = &act, .n_w = 1, .T = 3, .w = {w}, .y = {y[0]}, .y_stride = {16}}};
+        check_run(check_table(state), &op, 1);
+        for (uint32_t n = 0; n < 16; n++) {
+            assert_true(isfinite(y[0][n]) && isnan(y[1][n]) && isfinite(y[2][n]));
+        }
+        check_free(act.rows);
+        check_free(w.data);
+    }
+}
+
+void matmul_reference_is_close_to_double_precision(void **state)
+{
+    enum {
+        T = 3,
+        N = 37,
+        K = 512
+    };
+    static const double bound[INGLE_ACT_COUNT] = {
+        [INGLE_ACT_F32] = 2e-6, [INGLE_ACT_INT8] = 1e-2, [INGLE_ACT_INT16] = 1e-4};
+    struct check_rng rng = {7};
+    (void)state;
+    for (enum ingle_wtype type = 0; type < INGLE_W_COUNT; type++) {
+        uint8_t *src = check_alloc(N * check_gguf_row_bytes(type, K));
+        uint8_t *dst = check_alloc(ingle_pack_bytes(type, N, K));
+        static float w[N][K], x[T][K], y[T][N];
+        check_gguf_rows(&rng, type, N, K, src);
+        assert_true(ingle_pack_rows(type, N, K, src, N, 0, NULL, dst));
+        for (uint32_t n = 0; n < N; n++) {
+            ingle_dequant_row(type, src + n * check_gguf_row_bytes(type, K), K, w[n]);
+        }
+        check_floats(&rng, x[0], T * K);
+        for (enum ingle_act_mode mode = 0; mode < INGLE_ACT_COUNT; mode++) {
+            struct ingle_act act = check_act(mode, T, K);
+            quantise(x[0], &act, T);
+            struct ingle_op op = {.kind = INGLE_K_MATMUL,
+                                  .matmul = {.x = &act,
+                                             .n_w = 1,
+                                             .T = T,
+                                             .w = {{type, N, K, dst}},
+                                             .y = {y[0]},
+                                             .y_stride = {N}}};
+            check_run(ingle_kernels_ref(), &op, 1);
+            double error = 0, power = 0;
+            for (uint32_t t = 0; t < T; t++) {
+                for (uint32_t n = 0; n < N; n++) {
+                    double sum = 0;
+                    for (uint32_t k = 0; k < K; k++) {
+                        sum += (double)w[n][k] * (double)x[t][k];
+                    }
+                    error += (sum - (double)y[t][n]) * (sum - (double)y[t][n]);
+                    power += sum * sum;
+                }
+            }
+            assert_true(sqrt(error / power) < bound[mode]);
+            check_free(act.rows);
+        }
+        check_free(src);
+        check_free(dst);
+    }
+}
+
+/* ---- benchmark ---- */
+
+static void bench_shape(const struct ingle_kernels *table, const char *name, enum ingle_wtype type,
+                        enum ingle_act_mode mode, uint32_t N, uint32_t K, const uint32_t *tokens,
+                        uint32_t n_tokens)
+{
+    enum {
+        COLD_BYTES = 160u << 20
+    };
+    struct check_rng rng = {8};
+    for (uint32_t i = 0; i < n_tokens; i++) {
+        uint32_t T = tokens[i];
+        /* Few tokens: a model's weights come from memory, so go through enough copies of the
+         * matrix that no cache holds them. */
+        uint64_t bytes = ingle_pack_bytes(type, N, K);
+        uint32_t copies = T <= 8 ? (uint32_t)(COLD_BYTES / bytes) + 1 : 1;
+        uint8_t *data = check_alloc(copies * bytes);
+        struct ingle_matrix one = check_matrix(&rng, type, N, K);
+        struct ingle_act x = random_act(&rng, mode, T, K);
+        float *y = check_alloc((uint64_t)T * N * sizeof *y);
+        struct ingle_op *ops = check_alloc(copies * sizeof *ops);
+        for (uint32_t c = 0; c < copies; c++) {
+            memcpy(data + c * bytes, one.data, bytes);
+            ops[c] = (struct ingle_op){.kind = INGLE_K_MATMUL,
+                                       .matmul = {.x = &x,
+                                                  .n_w = 1,
+                                                  .T = T,
+                                                  .y = {y},
+                                                  .w = {{type, N, K, data + c * bytes}},
+                                                  .y_stride = {N}}};
+        }
+        printf("%-10s %-22s %-6s %-5s T %3u ", table->isa, name, ingle_wtype_name(type),
+               mode == INGLE_ACT_INT8    ? "int8"
+               : mode == INGLE_ACT_INT16 ? "int16"
+                                         : "f32",
+               T);
+        for (uint32_t workers = 1; workers <= 2; workers++) {
+            double s = check_time_op(table, ops, copies, workers) / copies;
+            printf("  | %u thr %10.0f ns %7.1f GMAC/s %5.1f GB/s", workers, s * 1e9,
+                   1e-9 * N * K * T / s, 1e-9 * (double)bytes / s);
+        }
+        printf("\n");
+        check_free(ops);
+        check_free(y);
+        check_free(x.rows);
+        check_free(one.data);
+        check_free(data);
+    }
+}
+
+void bench_matmul(const struct ingle_kernels *table)
+{
+    static const uint32_t tokens[] = {1, 4, 8, 64, 256};
+    static const uint32_t one = 1;
+    static const struct {
+        const char *name;
+        enum ingle_wtype type;
+        uint32_t N, K;
+    } shapes[] = {
+        {"SmolLM2 qo 576x576", INGLE_W_Q4_1, 576, 576},
+        {"SmolLM2 gate 1536x576", INGLE_W_Q4_1, 1536, 576},
+        {"SmolLM2 down 576x1536", INGLE_W_Q4_1, 576, 1536},
+        {"SmolLM2 head 49152x576", INGLE_W_Q8_0, 49152, 576},
+        {"Qwen qo 896x896", INGLE_W_Q5_0, 896, 896},
+        {"Qwen gate 4864x896", INGLE_W_Q5_0, 4864, 896},
+        {"Qwen down 896x4864", INGLE_W_Q4_K, 896, 4864},
+        {"Qwen down 896x4864", INGLE_W_Q6_K, 896, 4864},
+        {"Qwen head 151936x896", INGLE_W_Q8_0, 151936, 896},
+        {"Gemma q 1024x640", INGLE_W_Q5_0, 1024, 640},
+        {"Gemma gate 2048x640", INGLE_W_Q5_0, 2048, 640},
+        {"Gemma down 640x2048", INGLE_W_Q4_K, 640, 2048},
+        {"Gemma down 640x2048", INGLE_W_Q6_K, 640, 2048},
+        {"Gemma head 262144x640", INGLE_W_Q8_0, 262144, 640},
+    };
+    for (uint32_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        bool head = shapes[i].N > 40000;
+        bench_shape(table, shapes[i].name, shapes[i].type, INGLE_ACT_INT8, shapes[i].N, shapes[i].K,
+                    tokens, head ? 3 : 5);
+        if (head) {
+            bench_shape(table, shapes[i].name, shapes[i].type, INGLE_ACT_INT16, shapes[i].N,
+                        shapes[i].K, &one, 1);
+        }
+    }
+    for (enum ingle_wtype type = 0; type < INGLE_W_COUNT; type++) {
+        bench_shape(table, "2048x2048", type, INGLE_ACT_INT8, 2048, 2048, tokens, 5);
+        bench_shape(table, "2048x2048", type, INGLE_ACT_INT16, 2048, 2048, tokens, 5);
+    }
+}

@@ -1,0 +1,126 @@
+/* Packing and dequantisation: the parts of kernels/ that have no variants, and the shared scalar
+ * helpers. */
+#include <math.h>
+#include <string.h>
+
+#include "kernels/half.h"
+#include "kernels/pack.h"
+#include "kernels/ref/expf.h"
+#include "tests/unit/kernels/check.h"
+#include "tests/unit/kernels/dequant_golden.h"
+
+void dequantised_rows_equal_the_gguf_library(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof dequant_golden / sizeof dequant_golden[0]; i++) {
+        float x[256], expected[256];
+        uint32_t cols = dequant_golden[i].cols;
+        ingle_dequant_row(dequant_golden[i].type, dequant_golden[i].bytes, cols, x);
+        memcpy(expected, dequant_golden[i].bits, sizeof expected);
+        check_same_floats(x, expected, cols, ingle_wtype_name(dequant_golden[i].type));
+    }
+}
+
+void packing_of_infinite_scale_is_refused(void **state)
+{
+    (void)state;
+    struct check_rng rng = {1};
+    for (enum ingle_wtype type = 0; type < INGLE_W_COUNT; type++) {
+        uint32_t block = ingle_wtype_block_bytes(type);
+        uint64_t bytes = 3 * check_gguf_row_bytes(type, 512);
+        uint8_t *src = check_alloc(bytes), *dst = check_alloc(ingle_pack_bytes(type, 3, 512));
+        check_gguf_rows(&rng, type, 3, 512, src);
+        assert_true(ingle_pack_rows(type, 3, 512, src, 3, 0, NULL, dst));
+        /* Set the exponent of the last block's d. */
+        uint32_t d = type == INGLE_W_F32    ? 2
+                     : type == INGLE_W_Q2_K ? 80
+                     : type == INGLE_W_Q3_K ? 108
+                     : type == INGLE_W_Q6_K ? 208
+                                            : 0;
+        uint16_t infinity = type == INGLE_W_F32 || type == INGLE_W_BF16 ? 0x7f80 : 0x7c00;
+        memcpy(src + bytes - block + d, &infinity, sizeof infinity);
+        assert_false(ingle_pack_rows(type, 3, 512, src, 3, 0, NULL, dst));
+        check_free(src);
+        check_free(dst);
+    }
+}
+
+void packing_by_row_list_equals_packing_in_order(void **state)
+{
+    (void)state;
+    enum {
+        ROWS = 37,
+        COLS = 256
+    };
+    struct check_rng rng = {2};
+    for (enum ingle_wtype type = 0; type < INGLE_W_COUNT; type++) {
+        uint64_t row_bytes = check_gguf_row_bytes(type, COLS);
+        uint64_t bytes = ingle_pack_bytes(type, ROWS, COLS);
+        uint8_t *src = check_alloc(ROWS * row_bytes), *moved = check_alloc(ROWS * row_bytes);
+        uint8_t *a = check_alloc(bytes), *b = check_alloc(bytes);
+        uint32_t to[ROWS];
+        check_gguf_rows(&rng, type, ROWS, COLS, src);
+        for (uint32_t i = 0; i < ROWS; i++) {
+            to[i] = (i * 7 + 3) % ROWS;
+            memcpy(moved + to[i] * row_bytes, src + i * row_bytes, row_bytes);
+        }
+        /* In two pieces, as a loader would. */
+        assert_true(ingle_pack_rows(type, ROWS, COLS, src, 20, 0, to, a));
+        assert_true(
+            ingle_pack_rows(type, ROWS, COLS, src + 20 * row_bytes, ROWS - 20, 0, to + 20, a));
+        assert_true(ingle_pack_rows(type, ROWS, COLS, moved, 20, 0, NULL, b));
+        assert_true(
+            ingle_pack_rows(type, ROWS, COLS, moved + 20 * row_bytes, ROWS - 20, 20, NULL, b));
+        assert_memory_equal(a, b, bytes);
+        check_free(src);
+        check_free(moved);
+        check_free(a);
+        check_free(b);
+    }
+}
+
+void packed_size_is_near_gguf_size(void **state)
+{
+    (void)state;
+    for (enum ingle_wtype type = 0; type < INGLE_W_COUNT; type++) {
+        uint64_t gguf = 1024 * check_gguf_row_bytes(type, 4096);
+        uint64_t packed = ingle_pack_bytes(type, 1024, 4096);
+        assert_true(packed >= gguf && packed <= gguf + gguf / 27);
+        assert_int_equal(packed % 64, 0);
+    }
+}
+
+void half_conversions_round_to_nearest_even(void **state)
+{
+    (void)state;
+    for (uint32_t h = 0; h < 0x10000; h++) {
+        float f = ingle_f32_of_f16((uint16_t)h);
+        if ((h & 0x7fff) <= 0x7c00) {
+            assert_int_equal(ingle_f16_of_f32(f), h);
+        } else {
+            assert_true(isnan(f));
+        }
+        if ((h & 0x7fff) < 0x7c00) {
+            /* Half way to the next value goes to the even one; a little less stays, a little more
+             * goes on. */
+            uint16_t next = (uint16_t)(h + 1);
+            float g = (next & 0x7fff) == 0x7c00 ? copysignf(65536.0f, f) : ingle_f32_of_f16(next);
+            float middle = (f + g) * 0.5f;
+            assert_int_equal(ingle_f16_of_f32(middle), h & 1 ? next : h);
+            assert_int_equal(ingle_f16_of_f32(nextafterf(middle, f)), h);
+            assert_int_equal(ingle_f16_of_f32(nextafterf(middle, g)), next);
+        }
+    }
+}
+
+void expf_is_close_to_exp(void **state)
+{
+    (void)state;
+    for (float x = -80.0f; x < 88.0f; x += 0.000977f) {
+        double exact = exp((double)x);
+        assert_true(fabs((double)ingle_expf(x) - exact) <= 2.0e-7 * exact);
+    }
+    assert_true(ingle_expf(-80.5f) == 0.0f && ingle_expf(-INFINITY) == 0.0f);
+    assert_true(ingle_expf(0.0f) == 1.0f);
+    assert_true(isfinite(ingle_expf(INFINITY)));
+}

@@ -1,0 +1,359 @@
+/* The row-wise operations: embed, quant, norm, glu and row statistics. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "kernels/act.h"
+#include "tests/unit/kernels/check.h"
+
+static const uint32_t widths[] = {1, 15, 16, 31, 32, 33, 48, 64, 95, 576, 640, 896};
+enum {
+    N_WIDTHS = sizeof widths / sizeof widths[0]
+};
+
+/* Values of every size, exact zeros, and a group of denormals. */
+static float *odd_floats(struct check_rng *rng, uint64_t n)
+{
+    float *x = check_alloc(n * sizeof *x);
+    for (uint64_t i = 0; i < n; i++) {
+        x[i] = check_float(rng) * ldexpf(1.0f, (int)(check_u32(rng) % 12) - 6);
+        if (check_u32(rng) % 16 == 0) {
+            x[i] = 0.0f;
+        }
+        if (i / 32 % 7 == 3) {
+            x[i] = i / 32 % 2 ? 0.0f : x[i] * 0x1p-130f;
+        }
+        if (i / 32 % 7 == 5) {
+            x[i] *= 0x1p90f;
+        }
+    }
+    return x;
+}
+
+static bool bits_are_nan(uint32_t bits)
+{
+    return (bits & 0x7fffffffu) > 0x7f800000u;
+}
+
+/* Rows of activations as 32-bit words, NaN scales being equal to each other. */
+static void same_act(const struct ingle_act *a, const struct ingle_act *b, uint32_t T)
+{
+    for (uint64_t i = 0; i < T * a->row_stride; i += 4) {
+        uint32_t wa, wb;
+        memcpy(&wa, a->rows + i, 4);
+        memcpy(&wb, b->rows + i, 4);
+        if (wa != wb && !(bits_are_nan(wa) && bits_are_nan(wb))) {
+            fail_msg("mode %d cols %u: byte %llu is %08x, reference %08x", (int)a->mode, a->cols,
+                     (unsigned long long)i, wa, wb);
+        }
+    }
+}
+
+void embed_equals_dequantised_rows(void **state)
+{
+    enum {
+        V = 50,
+        T = 21
+    };
+    struct check_rng rng = {11};
+    for (enum ingle_wtype type = 0; type < INGLE_W_COUNT; type++) {
+        uint32_t block = ingle_wtype_block(type), cols = block == 1 ? 77 : 3 * block;
+        uint64_t row_bytes = check_gguf_row_bytes(type, cols);
+        uint8_t *src = check_alloc(V * row_bytes),
+                *dst = check_alloc(ingle_pack_bytes(type, V, cols));
+        float *x = check_alloc(sizeof(float) * T * cols), *row = check_alloc(sizeof(float) * cols);
+        int32_t ids[T];
+        check_gguf_rows(&rng, type, V, cols, src);
+        assert_true(ingle_pack_rows(type, V, cols, src, V, 0, NULL, dst));
+        for (uint32_t t = 0; t < T; t++) {
+            ids[t] = t == 0 ? V - 1 : (int32_t)(check_u32(&rng) % V);
+        }
+        struct ingle_matrix w = {type, V, cols, dst};
+        struct ingle_op op = {.kind = INGLE_K_EMBED, .embed = {&w, ids, x, 25.25f, T}};
+        check_run(check_table(state), &op, 3);
+        for (uint32_t t = 0; t < T; t++) {
+            ingle_dequant_row(type, src + (uint32_t)ids[t] * row_bytes, cols, row);
+            for (uint32_t k = 0; k < cols; k++) {
+                row[k] = 25.25f * row[k];
+            }
+            check_same_floats(x + t * cols, row, cols, ingle_wtype_name(type));
+        }
+        check_free(src);
+        check_free(dst);
+        check_free(x);
+        check_free(row);
+    }
+}
+
+void quant_equals_reference(void **state)
+{
+    struct check_rng rng = {12};
+    for (uint32_t i = 0; i < N_WIDTHS; i++) {
+        for (uint32_t T = 0; T < 6; T++) {
+            float *x = odd_floats(&rng, (uint64_t)T * widths[i]);
+            for (enum ingle_act_mode mode = 0; mode < INGLE_ACT_COUNT; mode++) {
+                struct ingle_act a = check_act(mode, T, widths[i]);
+                struct ingle_act b = check_act(mode, T, widths[i]);
+                struct ingle_op op = {.kind = INGLE_K_QUANT, .quant = {x, &a, T}};
+                check_run(check_table(state), &op, 1 + T % 3);
+                op.quant.out = &b;
+                check_run(ingle_kernels_ref(), &op, 1);
+                same_act(&a, &b, T);
+                check_free(a.rows);
+                check_free(b.rows);
+            }
+            check_free(x);
+        }
+    }
+}
+
+void quant_of_nan_or_infinity_poisons_its_group_only(void **state)
+{
+    static const float bad[] = {NAN, -NAN, INFINITY, -INFINITY};
+    struct check_rng rng = {13};
+    for (uint32_t i = 0; i < 4; i++) {
+        float x[96];
+        struct ingle_act act = check_act(INGLE_ACT_INT8, 1, 96);
+        struct ingle_op op = {.kind = INGLE_K_QUANT, .quant = {x, &act, 1}};
+        check_floats(&rng, x, 96);
+        x[33 + 7 * i] = bad[i];
+        check_run(check_table(state), &op, 1);
+        const struct ingle_act8 *group = (const struct ingle_act8 *)(const void *)act.rows;
+        assert_true(isfinite(group[0].scale) && isfinite(group[2].scale));
+        assert_true(isnan(group[1].scale) && group[1].total == 0 && group[1].q[5] == 0);
+        check_free(act.rows);
+    }
+}
+
+static void norm_case(const struct ingle_kernels *table, struct check_rng *rng, uint32_t E,
+                      uint32_t T, uint32_t variant)
+{
+    enum ingle_act_mode mode = variant % INGLE_ACT_COUNT;
+    bool add = variant & 1, post = variant & 2, index = !add && (variant & 4);
+    bool out = !(variant & 8), out_f32 = variant & 16;
+    uint64_t n = (uint64_t)T * E;
+    float *x = odd_floats(rng, n), *x2 = check_alloc(n * sizeof *x2), *sum = odd_floats(rng, n);
+    float *gain = odd_floats(rng, E), *post_gain = odd_floats(rng, E);
+    float *f32[2] = {check_alloc(n * sizeof(float)), check_alloc(n * sizeof(float))};
+    struct ingle_act act[2] = {check_act(mode, T, E), check_act(mode, T, E)};
+    uint32_t rows[8];
+    memcpy(x2, x, n * sizeof *x2);
+    for (uint32_t r = 0; r < 8; r++) {
+        rows[r] = T ? (r * 5 + 2) % T : 0;
+    }
+    for (uint32_t side = 0; side < 2; side++) {
+        struct ingle_op op = {.kind = INGLE_K_NORM,
+                              .norm = {.x = side ? x2 : x,
+                                       .add = add ? sum : NULL,
+                                       .post_gain = add && post ? post_gain : NULL,
+                                       .gain = gain,
+                                       .index = index ? rows : NULL,
+                                       .out = out ? &act[side] : NULL,
+                                       .out_f32 = out_f32 ? f32[side] : NULL,
+                                       .eps = 1e-5f,
+                                       .T = T,
+                                       .E = E,
+                                       .R = index && T > 3 ? 3 : T}};
+        check_run(side ? ingle_kernels_ref() : table, &op, side ? 1 : 1 + variant % 3);
+    }
+    check_same_floats(x, x2, n, "norm residual");
+    check_same_floats(f32[0], f32[1], n, "norm out_f32");
+    same_act(&act[0], &act[1], T);
+    for (uint32_t side = 0; side < 2; side++) {
+        check_free(f32[side]);
+        check_free(act[side].rows);
+    }
+    check_free(x);
+    check_free(x2);
+    check_free(sum);
+    check_free(gain);
+    check_free(post_gain);
+}
+
+void norm_equals_reference(void **state)
+{
+    struct check_rng rng = {14};
+    for (uint32_t i = 0; i < N_WIDTHS; i++) {
+        for (uint32_t variant = 0; variant < 32; variant++) {
+            norm_case(check_table(state), &rng, widths[i], variant % 7, variant);
+        }
+    }
+}
+
+void glu_equals_reference(void **state)
+{
+    struct check_rng rng = {15};
+    for (uint32_t i = 0; i < N_WIDTHS; i++) {
+        for (uint32_t turn = 0; turn < 12; turn++) {
+            uint32_t T = turn % 5, F = widths[i];
+            enum ingle_act_mode mode = turn % INGLE_ACT_COUNT;
+            float *gate = odd_floats(&rng, (uint64_t)T * F),
+                  *up = odd_floats(&rng, (uint64_t)T * F);
+            struct ingle_act act[2] = {check_act(mode, T, F), check_act(mode, T, F)};
+            if (T > 1) {
+                gate[3 % F] = NAN;
+                gate[F] = -INFINITY;
+            }
+            for (uint32_t side = 0; side < 2; side++) {
+                struct ingle_op op = {.kind = INGLE_K_GLU,
+                                      .glu = {gate, up, &act[side], (enum ingle_glu)(turn / 6), T}};
+                check_run(side ? ingle_kernels_ref() : check_table(state), &op, 1 + turn % 3);
+            }
+            same_act(&act[0], &act[1], T);
+            check_free(gate);
+            check_free(up);
+            check_free(act[0].rows);
+            check_free(act[1].rows);
+        }
+    }
+}
+
+void glu_is_close_to_exact_functions(void **state)
+{
+    enum {
+        F = 4096
+    };
+    float *gate = check_alloc(sizeof(float) * F), *up = check_alloc(sizeof(float) * F);
+    struct ingle_act act = check_act(INGLE_ACT_F32, 1, F);
+    for (uint32_t k = 0; k < F; k++) {
+        gate[k] = ((float)k - F / 2) * (24.0f / F);
+        up[k] = 1.0f;
+    }
+    for (enum ingle_glu kind = INGLE_GLU_SILU; kind <= INGLE_GLU_GELU_TANH; kind++) {
+        struct ingle_op op = {.kind = INGLE_K_GLU, .glu = {gate, up, &act, kind, 1}};
+        check_run(check_table(state), &op, 1);
+        for (uint32_t k = 0; k < F; k++) {
+            double g = (double)gate[k], u = 0.79788456080286535588 * (g + 0.044715 * g * g * g);
+            double exact = kind == INGLE_GLU_SILU ? g / (1 + exp(-g)) : 0.5 * g * (1 + tanh(u));
+            float got;
+            memcpy(&got, act.rows + k * sizeof got, sizeof got);
+            assert_true(fabs((double)got - exact) <= 1e-6 * (fabs(exact) + 1e-2));
+        }
+    }
+    check_free(gate);
+    check_free(up);
+    check_free(act.rows);
+}
+
+void row_stat_equals_reference(void **state)
+{
+    static const uint32_t sizes[] = {1, 2, 15, 16, 17, 31, 33, 63, 64, 65, 100, 511, 49152, 151936};
+    struct check_rng rng = {16};
+    for (uint32_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        for (uint32_t turn = 0; turn < 5; turn++) {
+            uint32_t n = sizes[i];
+            float *x = check_alloc(n * sizeof *x);
+            check_floats(&rng, x, n);
+            for (uint32_t k = 0; k < n; k++) {
+                /* Steps of 1/4 make ties. */
+                x[k] = turn == 1 ? floorf(4.0f * x[k]) / 4.0f : 8.0f * x[k];
+            }
+            if (turn == 2) {
+                x[n / 2] = NAN;
+            } else if (turn == 3) {
+                x[n / 3] = INFINITY;
+            } else if (turn == 4) {
+                for (uint32_t k = 0; k < n; k++) {
+                    x[k] = -INFINITY;
+                }
+            }
+            struct ingle_row_stat a = check_table(state)->row_stat(x, n);
+            struct ingle_row_stat b = ingle_kernels_ref()->row_stat(x, n);
+            assert_int_equal(a.argmax, b.argmax);
+            check_same_floats(&a.max, &b.max, 1, "max");
+            check_same_floats(&a.logsumexp, &b.logsumexp, 1, "logsumexp");
+            if (turn == 0) {
+                double sum = 0;
+                for (uint32_t k = 0; k < n; k++) {
+                    sum += exp((double)x[k] - (double)a.max);
+                }
+                assert_true(fabs((double)a.logsumexp - ((double)a.max + log(sum))) < 1e-5);
+            }
+            check_free(x);
+        }
+    }
+}
+
+void row_stat_takes_lowest_index_on_a_tie(void **state)
+{
+    for (uint32_t n = 2; n < 200; n += 3) {
+        float x[200];
+        for (uint32_t k = 0; k < n; k++) {
+            x[k] = -1.0f;
+        }
+        for (uint32_t first = 0; first < n; first++) {
+            x[first] = x[n - 1] = 3.0f;
+            assert_int_equal(check_table(state)->row_stat(x, n).argmax, first);
+            x[first] = -1.0f;
+            x[n - 1] = -1.0f;
+        }
+    }
+}
+
+/* ---- benchmark ---- */
+
+static void report(const struct ingle_kernels *table, const char *name, struct ingle_op *op,
+                   uint32_t T, uint32_t cols)
+{
+    double s = check_time_op(table, op, 1, 1);
+    printf("%-10s %-22s T %3u cols %5u  %10.0f ns %8.2f ns/value\n", table->isa, name, T, cols,
+           s * 1e9, s * 1e9 / T / cols);
+}
+
+struct stat_call {
+    const struct ingle_kernels *table;
+    const float *x;
+    uint32_t n;
+    struct ingle_row_stat stat;
+};
+
+static void call_row_stat(void *arg)
+{
+    struct stat_call *call = arg;
+    call->stat = call->table->row_stat(call->x, call->n);
+}
+
+void bench_rows(const struct ingle_kernels *table)
+{
+    static const uint32_t tokens[] = {1, 64};
+    struct check_rng rng = {17};
+    for (uint32_t i = 0; i < 2; i++) {
+        uint32_t T = tokens[i], E = 896, F = 4864, V = 151936;
+        float *x = check_alloc(sizeof(float) * T * F), *y = check_alloc(sizeof(float) * T * F);
+        struct ingle_act act = check_act(INGLE_ACT_INT8, T, E),
+                         wide = check_act(INGLE_ACT_INT8, T, F);
+        int32_t ids[64];
+        check_floats(&rng, x, (uint64_t)T * F);
+        check_floats(&rng, y, (uint64_t)T * F);
+        for (uint32_t t = 0; t < T; t++) {
+            ids[t] = (int32_t)(check_u32(&rng) % 1000);
+        }
+        struct ingle_matrix w = check_matrix(&rng, INGLE_W_Q5_0, 1000, E);
+        struct ingle_op op = {.kind = INGLE_K_EMBED, .embed = {&w, ids, x, 1.0f, T}};
+        report(table, "embed Q5_0", &op, T, E);
+        op = (struct ingle_op){
+            .kind = INGLE_K_NORM,
+            .norm = {
+                .x = x, .add = y, .gain = y, .out = &act, .eps = 1e-5f, .T = T, .E = E, .R = T}};
+        report(table, "norm + add -> int8", &op, T, E);
+        op = (struct ingle_op){.kind = INGLE_K_QUANT, .quant = {x, &act, T}};
+        report(table, "quant -> int8", &op, T, E);
+        op = (struct ingle_op){.kind = INGLE_K_GLU, .glu = {x, y, &wide, INGLE_GLU_SILU, T}};
+        report(table, "silu -> int8", &op, T, F);
+        op.glu.kind = INGLE_GLU_GELU_TANH;
+        report(table, "gelu -> int8", &op, T, F);
+        if (T == 1) {
+            float *logits = check_alloc(sizeof(float) * V);
+            check_floats(&rng, logits, V);
+            struct stat_call call = {.table = table, .x = logits, .n = V};
+            double s = check_time(call_row_stat, &call);
+            printf("%-10s %-22s n %u  %10.0f ns\n", table->isa, "row_stat", V, s * 1e9);
+            check_free(logits);
+        }
+        check_free(x);
+        check_free(y);
+        check_free(act.rows);
+        check_free(wide.rows);
+        check_free(w.data);
+    }
+}

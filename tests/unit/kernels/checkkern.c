@@ -1,0 +1,54 @@
+/* checkkern: every kernel table against the reference, bit for bit, and the benchmark.
+ *
+ * checkkern            run the tests for every table that this CPU can execute
+ * checkkern --bench [ISA]   print times; ISA selects one table
+ *
+ * The tests live in one file per operation (check_matmul.c, ..), declared in check.h. */
+#include <stdio.h>
+#include <string.h>
+
+#include "tests/unit/kernels/check.h"
+
+enum {
+    TABLES_MAX = 8
+};
+
+static const struct ingle_kernels *current;
+
+const struct ingle_kernels *check_table(void **state)
+{
+    return *state;
+}
+
+static int set_table(void **state)
+{
+    /* CMocka hands the state on as void *; the table is only read. */
+    memcpy(state, &current, sizeof current);
+    return 0;
+}
+
+#define CHECK_ENTRY(name) cmocka_unit_test(name),
+static const struct CMUnitTest table_tests[] = {CHECK_TESTS(CHECK_ENTRY)};
+static const struct CMUnitTest once_tests[] = {CHECK_ONCE_TESTS(CHECK_ENTRY)};
+
+int main(int argc, char **argv)
+{
+    const struct ingle_kernels *tables[TABLES_MAX];
+    uint32_t n = ingle_kernels_all(tables, TABLES_MAX);
+    if (argc > 1 && strcmp(argv[1], "--bench") == 0) {
+        bench_machine();
+        for (uint32_t i = 0; i < n; i++) {
+            if (argc > 2 ? strcmp(argv[2], tables[i]->isa) == 0 : i > 0) {
+                bench_rows(tables[i]);
+                bench_matmul(tables[i]);
+            }
+        }
+        return 0;
+    }
+    int failed = cmocka_run_group_tests_name("all", once_tests, NULL, NULL);
+    for (uint32_t i = 0; i < n; i++) {
+        current = tables[i];
+        failed += cmocka_run_group_tests_name(tables[i]->isa, table_tests, set_table, NULL);
+    }
+    return failed != 0;
+}
