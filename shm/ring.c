@@ -166,6 +166,11 @@ uint32_t ingle_sq_publish(struct ingle_sq_writer *w)
     return out_publish(&w->out);
 }
 
+uint32_t ingle_sq_writer_flags(const struct ingle_sq_writer *w)
+{
+    return atomic_load_explicit(w->out.sleep_word, memory_order_relaxed);
+}
+
 /* ---- CQ -------------------------------------------------------------------------------------- */
 
 void ingle_cq_writer_init(struct ingle_cq_writer *w, const void *c2s, void *s2c, uint32_t cq_off,

@@ -241,6 +241,13 @@ int ingle_sq_write(struct ingle_sq_writer *w, const struct ingle_sqe *sqe);
 uint32_t ingle_sq_publish(struct ingle_sq_writer *w);
 
 /**
+ * What the runtime says about itself now.
+ *
+ * Ownership: borrows.  Thread: the client's.  Returns s2c.flags, INGLE_S2C_* and whatever else.
+ */
+uint32_t ingle_sq_writer_flags(const struct ingle_sq_writer *w);
+
+/**
  * Make the client's end of the completion ring, both indices at 0; need_wake is shared with the
  * token ring's reader, so one thread uses both.
  *

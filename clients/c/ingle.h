@@ -414,7 +414,8 @@ INGLE_API int ingle_arm(struct ingle_client *client);
  *
  * @request      UTF-8, 4,064 bytes at most
  * @reply        the answer, NUL-terminated           @reply_bytes  room in it, with the NUL
- * @progress     called with whole JSON objects while the runtime works; NULL allowed
+ * @progress     called with whole JSON objects while the runtime works; NULL allowed; it must not
+ *               call anything with this client
  * @arg          handed to progress
  *
  * Errors: -E2BIG (request too long), -ENOBUFS (reply too small; what fits is there), -EINTR (a
