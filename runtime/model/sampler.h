@@ -1,6 +1,6 @@
 /* One token from a row of logits. Counter-based randomness: the draw depends on (seed, index of the
  * generated token) alone, so a resumed stream continues bit for bit. No allocation. Thread: step.
- */
+ * sampler.c states the order of the filters and the arithmetic. */
 #ifndef INGLE_RUNTIME_MODEL_SAMPLER_H
 #define INGLE_RUNTIME_MODEL_SAMPLER_H
 #include <stdbool.h>
@@ -36,10 +36,10 @@ struct ingle_choice {
 
 /* Bytes of scratch for a vocabulary of V. */
 uint64_t ingle_sampler_scratch_bytes(uint32_t V);
-/* Pick the next token. logits [V] are overwritten. row_stat is the kernel table's. history: the
- * tokens so far (prompt and generated), newest last. gen_index: how many tokens were generated
- * before. banned: ids that may not be chosen now (end-of-text before min_tokens or with
- * ignore_eos). scratch: ingle_sampler_scratch_bytes(V), 64-byte aligned. */
+/* Pick the next token. logits [V]: NaN is overwritten with -Inf, +Inf with FLT_MAX. row_stat is the
+ * kernel table's. history: the tokens so far (prompt and generated), newest last. gen_index: how
+ * many tokens were generated before. banned: ids that may not be chosen now (end-of-text before
+ * min_tokens or with ignore_eos). scratch: ingle_sampler_scratch_bytes(V), 64-byte aligned. */
 void ingle_sampler_pick(const struct ingle_sampling *s, float *logits, uint32_t V,
                         ingle_row_stat_fn *row_stat, const int32_t *history, uint32_t n_history,
                         uint32_t gen_index, const int32_t *banned, uint32_t n_banned, void *scratch,

@@ -583,7 +583,7 @@ static int load_special_ids(struct ingle_vocab *vocab, const struct ingle_gguf *
     int rc = read_id(gguf, vocab, "tokenizer.ggml.bos_token_id", spm ? 1 : -1, &vocab->bos, err);
 
     for (int i = 0; rc == 0 && i < 3; i++) {
-        int32_t id;
+        int32_t id = -1;
 
         rc = read_id(gguf, vocab, ends[i], spm && i == 0 ? 2 : -1, &id, err);
         if (rc == 0 && id >= 0) {
