@@ -51,6 +51,14 @@ static float group_codes(const float *x, float limit, int32_t v[INGLE_ACT_GROUP]
     return max / limit;
 }
 
+static struct ingle_act_tail group_tail(float scale, const int32_t sum[2])
+{
+    return (struct ingle_act_tail){.scale = scale,
+                                   .bias = -128 * (sum[0] + sum[1]),
+                                   .bias0 = -128 * sum[0],
+                                   .sum = (float)(sum[0] + sum[1])};
+}
+
 void ingle_act_put_group(const struct ingle_act *act, uint32_t row, uint32_t group, const float *x)
 {
     uint8_t *base = act->rows + row * act->row_stride;
@@ -65,25 +73,21 @@ void ingle_act_put_group(const struct ingle_act *act, uint32_t row, uint32_t gro
     int32_t v[INGLE_ACT_GROUP], sum[2] = {0, 0};
     if (act->mode == INGLE_ACT_INT8) {
         struct ingle_act8 *out = (struct ingle_act8 *)(void *)base + group;
-        out->scale = group_codes(padded, INGLE_ACT8_MAX, v);
+        float scale = group_codes(padded, INGLE_ACT8_MAX, v);
         for (uint32_t i = 0; i < INGLE_ACT_GROUP; i++) {
             out->q[i] = (int8_t)v[i];
             sum[i / 16] += v[i];
         }
-        out->sum[0] = sum[0];
-        out->sum[1] = sum[1];
-        out->total = sum[0] + sum[1];
+        out->tail = group_tail(scale, sum);
     } else {
         struct ingle_act16 *out = (struct ingle_act16 *)(void *)base + group;
-        out->scale = group_codes(padded, INGLE_ACT16_MAX, v);
+        float scale = group_codes(padded, INGLE_ACT16_MAX, v);
         for (uint32_t i = 0; i < INGLE_ACT_GROUP; i++) {
             int32_t hi = (v[i] + 64) >> 7;
             out->hi[i] = (int8_t)hi;
             out->lo[i] = (int8_t)(v[i] - 128 * hi);
             sum[i / 16] += v[i];
         }
-        out->sum[0] = sum[0];
-        out->sum[1] = sum[1];
-        out->total = sum[0] + sum[1];
+        out->tail = group_tail(scale, sum);
     }
 }

@@ -4,9 +4,8 @@
  *   INT8   one struct ingle_act8 per group of 32 columns
  *   INT16  one struct ingle_act16 per group of 32 columns
  *
- * A group carries its codes, its scale and the sums that zero points and minima need, so that one
- * pointer per token serves a whole row. Columns beyond cols are zero codes. Rows are 64-byte
- * multiples.
+ * A group carries its codes, its scale and what zero points and minima need, so that one pointer
+ * per token serves a whole row. Columns beyond cols are zero codes. Rows are 64-byte multiples.
  *
  * INT8:  a = max |x| of the group, s = a / 127, q = x * (127 / a) rounded to nearest even.
  * INT16: a as above, s = a / 16256, v = x * (16256 / a) rounded; hi = (v + 64) >> 7 in -127..127,
@@ -25,17 +24,24 @@
 #define INGLE_ACT16_MAX 16256.0f
 #define INGLE_ACT_TINY  0x1p-100f
 
+/* What a group carries beside its codes, Q0 and Q1 being the sums of its codes over the first and
+ * the last 16 columns. The products with -128 are where an integer sum of unsigned codes with zero
+ * point 128 begins; other zero points are powers of two and take a shift. */
+struct ingle_act_tail {
+    float scale;
+    int32_t bias;  /* -128 (Q0 + Q1) */
+    int32_t bias0; /* -128 Q0 */
+    float sum;     /* Q0 + Q1, exact */
+};
+
 struct ingle_act8 {
     int8_t q[INGLE_ACT_GROUP];
-    float scale;
-    int32_t sum[2]; /* of q over the first and the last 16 columns */
-    int32_t total;  /* sum[0] + sum[1] */
+    struct ingle_act_tail tail;
 };
 
 struct ingle_act16 {
     int8_t hi[INGLE_ACT_GROUP], lo[INGLE_ACT_GROUP];
-    float scale;
-    int32_t sum[2], total; /* of 128 * hi + lo */
+    struct ingle_act_tail tail;
 };
 
 static_assert(sizeof(struct ingle_act8) == 48, "act8 is three quarters of a line");

@@ -41,13 +41,13 @@ static float group_codes(const struct ingle_act *x, uint32_t t, uint32_t b,
         for (uint32_t i = 0; i < INGLE_ACT_GROUP; i++) {
             q[i] = a->q[i];
         }
-        return a->scale;
+        return a->tail.scale;
     }
     const struct ingle_act16 *a = (const struct ingle_act16 *)(const void *)act_row(x, t) + b;
     for (uint32_t i = 0; i < INGLE_ACT_GROUP; i++) {
         q[i] = 128 * a->hi[i] + a->lo[i];
     }
-    return a->scale;
+    return a->tail.scale;
 }
 
 /* n values of a group as f32. */

@@ -5,9 +5,32 @@
 
 #include "kernels/isa.h"
 
+static const struct ingle_kernels table_avx512 = {
+    .isa = "avx512vnni",
+    .op =
+        {
+            [INGLE_K_EMBED] = ingle_embed_ref,
+            [INGLE_K_NORM] = ingle_norm_ref,
+            [INGLE_K_QUANT] = ingle_quant_ref,
+            [INGLE_K_MATMUL] = ingle_matmul_avx512,
+            [INGLE_K_GLU] = ingle_glu_ref,
+        },
+    .row_stat = ingle_row_stat_ref,
+};
+
+static bool has_avx512(void)
+{
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vnni");
+}
+
 uint32_t ingle_kernels_isa(const struct ingle_kernels *ret[], uint32_t max)
 {
-    (void)ret;
-    (void)max;
-    return 0;
+    uint32_t n = 0;
+    if (n < max && has_avx512()) {
+        ret[n++] = &table_avx512;
+    }
+    return n;
 }

@@ -80,6 +80,9 @@ uint64_t check_now_ns(void);
 double check_time_op(const struct ingle_kernels *table, const struct ingle_op *ops, uint32_t n_ops,
                      uint32_t workers);
 
+/* The benchmark prints only lines whose name or type contains this; "" for all. */
+extern const char *check_pattern;
+
 void bench_machine(void);
 void bench_matmul(const struct ingle_kernels *table);
 void bench_rows(const struct ingle_kernels *table);

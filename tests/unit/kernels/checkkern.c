@@ -1,7 +1,8 @@
 /* checkkern: every kernel table against the reference, bit for bit, and the benchmark.
  *
  * checkkern            run the tests for every table that this CPU can execute
- * checkkern --bench [ISA]   print times; ISA selects one table
+ * checkkern --bench [ISA [PATTERN]]   print times; ISA selects one table, PATTERN lines that begin
+ *                                     with or contain it
  *
  * The tests live in one file per operation (check_matmul.c, ..), declared in check.h. */
 #include <stdio.h>
@@ -13,6 +14,7 @@ enum {
     TABLES_MAX = 8
 };
 
+const char *check_pattern = "";
 static const struct ingle_kernels *current;
 
 const struct ingle_kernels *check_table(void **state)
@@ -36,6 +38,7 @@ int main(int argc, char **argv)
     const struct ingle_kernels *tables[TABLES_MAX];
     uint32_t n = ingle_kernels_all(tables, TABLES_MAX);
     if (argc > 1 && strcmp(argv[1], "--bench") == 0) {
+        check_pattern = argc > 3 ? argv[3] : "";
         bench_machine();
         for (uint32_t i = 0; i < n; i++) {
             if (argc > 2 ? strcmp(argv[2], tables[i]->isa) == 0 : i > 0) {
