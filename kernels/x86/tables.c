@@ -1,26 +1,9 @@
 /* Owns the tables of x86-64 and the questions to CPUID. A table names the fastest variant of each
  * operation that its instruction set can execute; where a set has none of its own, the next lower
  * one stands in. */
-#include <cpuid.h>
 #include <stddef.h>
 
 #include "kernels/isa.h"
-
-static const struct ingle_kernels table_avx2 = {
-    .isa = "avx2",
-    .op =
-        {
-            [INGLE_K_EMBED] = ingle_embed_ref,
-            [INGLE_K_NORM] = ingle_norm_ref,
-            [INGLE_K_QUANT] = ingle_quant_ref,
-            [INGLE_K_MATMUL] = ingle_matmul_ref,
-            [INGLE_K_QKV_STORE] = ingle_qkv_store_ref,
-            [INGLE_K_KV_SEAL] = ingle_kv_seal_ref,
-            [INGLE_K_ATTN] = ingle_attn_ref,
-            [INGLE_K_GLU] = ingle_glu_ref,
-        },
-    .row_stat = ingle_row_stat_ref,
-};
 
 static const struct ingle_kernels table_avx512 = {
     .isa = "avx512vnni",
@@ -30,29 +13,15 @@ static const struct ingle_kernels table_avx512 = {
             [INGLE_K_NORM] = ingle_norm_ref,
             [INGLE_K_QUANT] = ingle_quant_ref,
             [INGLE_K_MATMUL] = ingle_matmul_avx512,
-            [INGLE_K_QKV_STORE] = ingle_qkv_store_ref,
-            [INGLE_K_KV_SEAL] = ingle_kv_seal_ref,
-            [INGLE_K_ATTN] = ingle_attn_ref,
             [INGLE_K_GLU] = ingle_glu_ref,
         },
     .row_stat = ingle_row_stat_ref,
 };
 
-/* __builtin_cpu_supports does not know F16C in every compiler. */
-static bool has_f16c(void)
-{
-    uint32_t a, b, c, d;
-    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
-}
-
-static bool has_avx2(void)
-{
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
-}
-
 static bool has_avx512(void)
 {
-    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512vnni");
 }
@@ -60,9 +29,6 @@ static bool has_avx512(void)
 uint32_t ingle_kernels_isa(const struct ingle_kernels *ret[], uint32_t max)
 {
     uint32_t n = 0;
-    if (n < max && has_avx2()) {
-        ret[n++] = &table_avx2;
-    }
     if (n < max && has_avx512()) {
         ret[n++] = &table_avx512;
     }

@@ -261,6 +261,11 @@ const char *cli_value(const struct cli_call *call, const char *option)
     return last;
 }
 
+bool cli_knows(const struct cli_call *call, const char *option)
+{
+    return find_option(call->verb, option, strlen(option)) != NULL;
+}
+
 bool cli_has(const struct cli_call *call, const char *option)
 {
     return cli_value(call, option) != NULL;

@@ -55,6 +55,8 @@ extern const struct cli_option cli_common_options[];
 /* Split argv (without program and verb) into options and operands; prints what is wrong. */
 enum cli_exit cli_parse(struct cli_call *call, const struct cli_verb *verb, int argc, char **argv);
 
+/* Does the verb have the option at all, and was it given? */
+bool cli_knows(const struct cli_call *call, const char *option);
 bool cli_has(const struct cli_call *call, const char *option);
 /* The value given last, or NULL. */
 const char *cli_value(const struct cli_call *call, const char *option);

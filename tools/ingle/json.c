@@ -129,12 +129,26 @@ void json_boolean(struct json *j, bool value)
     (void)fputs(value ? "true" : "false", j->out);
 }
 
-void json_copy(struct json *j, struct json_object *value)
+void json_raw(struct json *j, const char *value)
 {
     separate(j);
-    (void)fputs(json_object_to_json_string_ext(value, JSON_C_TO_STRING_PLAIN |
-                                                          JSON_C_TO_STRING_NOSLASHESCAPE),
-                j->out);
+    (void)fputs(value, j->out);
+}
+
+void json_message(struct json *j, const char *role, const char *text, size_t bytes)
+{
+    json_open(j, '{');
+    json_key(j, "role");
+    json_str(j, role);
+    json_key(j, "content");
+    json_text(j, text, bytes);
+    json_close(j, '}');
+}
+
+void json_copy(struct json *j, struct json_object *value)
+{
+    json_raw(j, json_object_to_json_string_ext(value, JSON_C_TO_STRING_PLAIN |
+                                                          JSON_C_TO_STRING_NOSLASHESCAPE));
 }
 
 struct json_object *json_parse(const char *text, size_t bytes)

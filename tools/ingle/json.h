@@ -25,6 +25,10 @@ void json_int(struct json *j, int64_t value);
 void json_u64(struct json *j, uint64_t value);
 void json_num(struct json *j, double value); /* not finite: null */
 void json_boolean(struct json *j, bool value);
+/* A value that is JSON already. */
+void json_raw(struct json *j, const char *value);
+/* {"role":role,"content":text}, as chat templates take it. */
+void json_message(struct json *j, const char *role, const char *text, size_t bytes);
 /* A parsed value again, compact. */
 void json_copy(struct json *j, struct json_object *value);
 

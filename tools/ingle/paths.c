@@ -148,6 +148,23 @@ int file_read(const char *path, size_t max_bytes, char **ret_text, size_t *ret_b
     return 0;
 }
 
+void file_show_tail(const char *path, int lines)
+{
+    char *text, *start;
+    size_t bytes;
+
+    if (file_read(path, 1 << 24, &text, &bytes) < 0) {
+        return;
+    }
+    for (start = text + bytes; start > text; start--) {
+        if (start[-1] == '\n' && start != text + bytes && --lines == 0) {
+            break;
+        }
+    }
+    (void)fputs(start, stderr);
+    free(text);
+}
+
 int file_write_all(int fd, const void *data, size_t bytes)
 {
     const char *p = data;

@@ -24,6 +24,8 @@ void path_format(char ret[PATH_MAX], const char *fmt, ...) __attribute__((format
 int path_make(const char *folder);
 /* A whole file, NUL-terminated, at most max_bytes: *ret_text is the caller's to free. 0, -errno. */
 int file_read(const char *path, size_t max_bytes, char **ret_text, size_t *ret_bytes);
+/* The last lines of a text file, on stderr. */
+void file_show_tail(const char *path, int lines);
 /* Write all of it: 0 or -errno. */
 int file_write_all(int fd, const void *data, size_t bytes);
 /* "98.4 MB" */

@@ -5,31 +5,56 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <spawn.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/pidfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-pid_t proc_start(const char *const *argv, int out_fd, int err_fd)
+static pid_t spawn(const char *const *argv, int out_fd, int err_fd, bool detached)
 {
     posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
     pid_t pid = -1;
-    int r = posix_spawn_file_actions_init(&actions);
+    int r = posix_spawnattr_init(&attributes);
 
     if (r != 0) {
         return -r;
     }
-    if (out_fd >= 0) {
+    r = posix_spawn_file_actions_init(&actions);
+    if (r != 0) {
+        (void)posix_spawnattr_destroy(&attributes);
+        return -r;
+    }
+    if (detached) {
+        r = posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID);
+        r = r == 0
+                ? posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0)
+                : r;
+    }
+    if (r == 0 && out_fd >= 0) {
         r = posix_spawn_file_actions_adddup2(&actions, out_fd, STDOUT_FILENO);
     }
     if (r == 0 && err_fd >= 0) {
         r = posix_spawn_file_actions_adddup2(&actions, err_fd, STDERR_FILENO);
     }
     if (r == 0) { /* posix_spawn wants char *const *, and does not write */
-        r = posix_spawnp(&pid, argv[0], &actions, NULL, (char *const *)(uintptr_t)argv, environ);
+        r = posix_spawnp(&pid, argv[0], &actions, &attributes, (char *const *)(uintptr_t)argv,
+                         environ);
     }
     (void)posix_spawn_file_actions_destroy(&actions);
+    (void)posix_spawnattr_destroy(&attributes);
     return r != 0 ? -r : pid;
+}
+
+pid_t proc_start(const char *const *argv, int out_fd, int err_fd)
+{
+    return spawn(argv, out_fd, err_fd, false);
+}
+
+pid_t proc_start_detached(const char *const *argv, int log_fd)
+{
+    return spawn(argv, log_fd, log_fd, true);
 }
 
 int proc_wait(pid_t pid, void (*tick)(void *arg), void *arg)

