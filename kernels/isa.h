@@ -9,7 +9,10 @@ ingle_op_fn ingle_embed_ref, ingle_norm_ref, ingle_quant_ref, ingle_matmul_ref, 
 ingle_op_fn ingle_qkv_store_ref, ingle_kv_seal_ref, ingle_attn_ref;
 ingle_row_stat_fn ingle_row_stat_ref;
 
+ingle_op_fn ingle_qkv_store_avx2, ingle_kv_seal_avx2, ingle_attn_avx2;
+
 ingle_op_fn ingle_matmul_avx512;
+ingle_op_fn ingle_qkv_store_avx512, ingle_kv_seal_avx512, ingle_attn_avx512;
 
 /* Tables of this machine's instruction sets that this CPU can execute, slowest first; returns how
  * many were written to ret. */

@@ -71,7 +71,7 @@ uint64_t ingle_act_row_bytes(enum ingle_act_mode mode, uint32_t cols);
 /* ---- rotary position embedding -----------------------------------------------------------------
  */
 /* Angles of position p are the complex product lo[p % 256] * hi[p / 256], in f32 with fmaf in the
- * order ref/rope.c states: two small tables instead of one as long as the context. Pairs are
+ * order ref/rope.h states: two small tables instead of one as long as the context. Pairs are
  * (i, i + n_rot/2); a model with adjacent pairs has its q and k rows permuted at packing. */
 struct ingle_rope {
     uint32_t n_rot;       /* <= D; the other channels pass through */

@@ -29,6 +29,10 @@
 /* Below this largest magnitude a folded vector counts as zero: its reciprocal would overflow. */
 #define INGLE_KV_PLANE_MIN 0x1p-100f
 
+/* A query with a NaN or a component of this magnitude or more gives NaN for its row and head: below
+ * it no score can overflow. */
+#define INGLE_KV_Q_MAX 0x1p80f
+
 /* Bytes of a block's parts: one KV head's K or V codes; the whole block. */
 static inline uint32_t ingle_kv_code_bytes(enum ingle_kv_form form, uint32_t D)
 {

@@ -17,7 +17,7 @@
  * and the same for values, with p_t * vscale_t and one sum_t p_t * vmin_t for all channels.
  *
  * What a row computes depends on its own position, pages and q alone. Pages hold finite numbers
- * (qkv_store.c); a NaN or Inf in q spoils that row and head and nothing else. */
+ * (qkv_store.h). A q with a NaN or a component of 2^80 and more: NaN in that row and head alone. */
 #include <assert.h>
 #include <math.h>
 
@@ -195,8 +195,10 @@ static void attend_row(const struct ingle_arg_attn *a, const struct ingle_kv_seq
     uint64_t at = ((uint64_t)row * a->H + head) * a->D;
     uint32_t own = ingle_kv_span_find(seq, position);
     const struct ingle_kv_span *chunk = NULL;
+    struct ingle_rope_turn turn;
     struct state st = {.m = -INFINITY};
     float inverse;
+    bool sane = true;
 
     assert(own < seq->n_spans);
     for (uint32_t i = 0; i <= own; i++) {
@@ -209,12 +211,16 @@ static void attend_row(const struct ingle_arg_attn *a, const struct ingle_kv_seq
             for (uint32_t c = 0; c < a->D; c++) {
                 st.q[c] = a->scale * a->q[at + c];
             }
-            ingle_rope_rotate_ref(a->rope, position - span->base, st.q);
+            ingle_rope_turn_at(a->rope, position - span->base, &turn);
+            ingle_rope_apply(&turn, st.q);
             chunk = span;
         }
         attend_page(a, span, head / (a->H / a->Hk), view, i == own, &st);
     }
-    inverse = 1.0f / st.l;
+    for (uint32_t c = 0; c < a->D; c++) {
+        sane = sane && fabsf(a->q[at + c]) < INGLE_KV_Q_MAX;
+    }
+    inverse = sane ? 1.0f / st.l : NAN;
     for (uint32_t c = 0; c < a->D; c++) {
         a->out[at + c] = st.o[c] * inverse;
     }

@@ -1,9 +1,26 @@
 /* Owns the tables of x86-64 and the questions to CPUID. A table names the fastest variant of each
  * operation that its instruction set can execute; where a set has none of its own, the next lower
  * one stands in. */
+#include <cpuid.h>
 #include <stddef.h>
 
 #include "kernels/isa.h"
+
+static const struct ingle_kernels table_avx2 = {
+    .isa = "avx2",
+    .op =
+        {
+            [INGLE_K_EMBED] = ingle_embed_ref,
+            [INGLE_K_NORM] = ingle_norm_ref,
+            [INGLE_K_QUANT] = ingle_quant_ref,
+            [INGLE_K_MATMUL] = ingle_matmul_ref,
+            [INGLE_K_QKV_STORE] = ingle_qkv_store_avx2,
+            [INGLE_K_KV_SEAL] = ingle_kv_seal_avx2,
+            [INGLE_K_ATTN] = ingle_attn_avx2,
+            [INGLE_K_GLU] = ingle_glu_ref,
+        },
+    .row_stat = ingle_row_stat_ref,
+};
 
 static const struct ingle_kernels table_avx512 = {
     .isa = "avx512vnni",
@@ -13,15 +30,26 @@ static const struct ingle_kernels table_avx512 = {
             [INGLE_K_NORM] = ingle_norm_ref,
             [INGLE_K_QUANT] = ingle_quant_ref,
             [INGLE_K_MATMUL] = ingle_matmul_avx512,
+            [INGLE_K_QKV_STORE] = ingle_qkv_store_avx512,
+            [INGLE_K_KV_SEAL] = ingle_kv_seal_avx512,
+            [INGLE_K_ATTN] = ingle_attn_avx512,
             [INGLE_K_GLU] = ingle_glu_ref,
         },
     .row_stat = ingle_row_stat_ref,
 };
 
+/* __builtin_cpu_supports also asks whether the system saves the registers; F16C it does not know
+ * in every compiler. */
+static bool has_avx2(void)
+{
+    unsigned int eax, ebx, ecx, edx;
+    return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0 &&
+           __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+
 static bool has_avx512(void)
 {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-           __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512vnni");
 }
@@ -29,6 +57,9 @@ static bool has_avx512(void)
 uint32_t ingle_kernels_isa(const struct ingle_kernels *ret[], uint32_t max)
 {
     uint32_t n = 0;
+    if (n < max && has_avx2()) {
+        ret[n++] = &table_avx2;
+    }
     if (n < max && has_avx512()) {
         ret[n++] = &table_avx512;
     }

@@ -158,6 +158,7 @@ struct ingle_act check_act(enum ingle_act_mode mode, uint32_t T, uint32_t cols)
 void check_run(const struct ingle_kernels *table, const struct ingle_op *op, uint32_t workers)
 {
     uint8_t *scratch = check_alloc(INGLE_SCRATCH_BYTES);
+    memset(scratch, 0xff, INGLE_SCRATCH_BYTES); /* NaNs: nothing may count on its contents */
     for (uint32_t i = 0; i < workers; i++) {
         struct ingle_worker worker = {i, workers, scratch};
         table->op[op->kind](op, &worker);

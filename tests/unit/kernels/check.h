@@ -55,7 +55,20 @@ const struct ingle_kernels *check_table(void **state);
     X(matmul_equals_reference)                         \
     X(matmul_of_three_matrices_equals_reference)       \
     X(matmul_row_does_not_depend_on_its_companions)    \
-    X(matmul_of_nan_activations_is_nan)
+    X(matmul_of_nan_activations_is_nan)                \
+    X(attn_of_f16_pages_agrees_with_plain_softmax)     \
+    X(attn_at_any_base_agrees_with_direct_rotation)    \
+    X(attn_of_q8_pages_is_within_tolerance)            \
+    X(attn_of_q4_pages_is_within_tolerance)            \
+    X(attn_and_pages_equal_reference)                  \
+    X(attn_does_not_depend_on_the_cut)                 \
+    X(attn_does_not_depend_on_companions_or_workers)   \
+    X(attn_of_random_codes_equals_reference)           \
+    X(attn_of_any_bytes_returns)                       \
+    X(attn_of_nan_query_is_nan_in_its_head_only)       \
+    X(qkv_store_keeps_pages_finite)                    \
+    X(seal_codes_are_within_half_a_step)               \
+    X(seal_of_equal_values_has_scale_one)
 
 /* The tests of what does not depend on a table. */
 #define CHECK_ONCE_TESTS(X)                          \
@@ -65,7 +78,8 @@ const struct ingle_kernels *check_table(void **state);
     X(packed_size_is_near_gguf_size)                 \
     X(matmul_reference_is_close_to_double_precision) \
     X(half_conversions_round_to_nearest_even)        \
-    X(expf_is_close_to_exp)
+    X(expf_is_close_to_exp)                          \
+    X(kv_layer_bytes_are_those_of_the_table)
 
 #define CHECK_DECLARE(name) void name(void **state);
 CHECK_TESTS(CHECK_DECLARE)

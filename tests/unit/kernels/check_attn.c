@@ -1,0 +1,412 @@
+/* KV pages and attention: against plain softmax in double precision, against the reference bit for
+ * bit, and the invariance that sharing and batching rest on. */
+#include <math.h>
+#include <string.h>
+
+#include "kernels/half.h"
+#include "kernels/kvpage.h"
+#include "tests/unit/kernels/check_world.h"
+
+enum {
+    S = INGLE_PAGE_TOKENS
+};
+
+static const struct world_shape smol = {.H = 9,
+                                        .Hk = 3,
+                                        .D = 64,
+                                        .n_rot = 64,
+                                        .form = INGLE_KV_Q8,
+                                        .n_seqs = 1,
+                                        .tokens = 200,
+                                        .chunk_min = 48,
+                                        .chunk_max = 256,
+                                        .seed = 1};
+
+/* Root of the mean squared error over the root of the mean square of the plain answer. */
+static double relative_error(const struct world *w, uint32_t seq)
+{
+    uint64_t n = (uint64_t)w->seqs[seq].tokens * w->shape.H * w->shape.D;
+    double *plain = check_alloc(n * sizeof(*plain)), error = 0.0, square = 0.0;
+    world_plain(w, seq, plain);
+    for (uint64_t i = 0; i < n; i++) {
+        double d = (double)w->seqs[seq].out[i] - plain[i];
+        error += d * d;
+        square += plain[i] * plain[i];
+    }
+    check_free(plain);
+    return sqrt(error / square);
+}
+
+static double error_of(const struct world_shape *shape, const struct ingle_kernels *table)
+{
+    struct world w;
+    double error;
+    world_init(&w, shape);
+    world_run(&w, table, 2, 100);
+    error = relative_error(&w, 0);
+    world_fini(&w);
+    return error;
+}
+
+/* ---- quality -----------------------------------------------------------------------------------
+ */
+void attn_of_f16_pages_agrees_with_plain_softmax(void **state)
+{
+    struct world_shape shape = smol;
+    shape.form = INGLE_KV_F16;
+    assert_true(error_of(&shape, check_table(state)) < 1e-3);
+    shape.norm = true;
+    shape.window = 100;
+    assert_true(error_of(&shape, check_table(state)) < 1e-3);
+    shape.n_rot = 32;
+    assert_true(error_of(&shape, check_table(state)) < 1e-3);
+    shape.n_rot = 0;
+    assert_true(error_of(&shape, check_table(state)) < 1e-3);
+}
+
+/* A stored key serves at every base: the base enters through q alone. */
+void attn_at_any_base_agrees_with_direct_rotation(void **state)
+{
+    struct world_shape shape = smol;
+    shape.form = INGLE_KV_F16;
+    shape.H = shape.Hk = 1;
+    shape.tokens = 1200;
+    shape.chunk_min = shape.chunk_max = 48;
+    assert_true(error_of(&shape, check_table(state)) < 1e-3);
+    shape.chunk_min = shape.chunk_max = 1200; /* positions in the chunk beyond the small table */
+    assert_true(error_of(&shape, check_table(state)) < 1e-3);
+}
+
+void attn_of_q8_pages_is_within_tolerance(void **state)
+{
+    struct world_shape shape = smol;
+    assert_true(error_of(&shape, check_table(state)) < 0.01);
+    shape.outlier = 60.0f; /* a channel's bias is in its minimum; f16 rounding of it remains */
+    assert_true(error_of(&shape, check_table(state)) < 0.02);
+}
+
+void attn_of_q4_pages_is_within_tolerance(void **state)
+{
+    struct world_shape shape = smol;
+    shape.form = INGLE_KV_Q4;
+    assert_true(error_of(&shape, check_table(state)) < 0.12);
+    shape.first_q8 = true;
+    assert_true(error_of(&shape, check_table(state)) < 0.10);
+}
+
+/* ---- the reference, bit for bit ----------------------------------------------------------------
+ */
+static void assert_same_world(const struct world *a, const struct world *b)
+{
+    const struct world_shape *s = &a->shape;
+    for (uint32_t i = 0; i < s->n_seqs; i++) {
+        const struct world_seq *x = &a->seqs[i], *y = &b->seqs[i];
+        check_same_floats(x->out, y->out, (uint64_t)x->tokens * s->H * s->D, "attention");
+        for (uint32_t j = 0; j < x->n_pages; j++) {
+            const struct world_page *page = &x->pages[j];
+            assert_memory_equal(page->sealed, y->pages[j].sealed,
+                                a->n_layers * ingle_kv_layer_bytes(page->form, s->Hk, s->D));
+        }
+    }
+}
+
+static uint32_t pick(struct check_rng *rng, const uint32_t *from, uint32_t n)
+{
+    return from[check_u32(rng) % n];
+}
+
+static struct world_shape random_shape(struct check_rng *rng)
+{
+    static const uint32_t G[] = {1, 2, 3, 7, 5, 26}, D[] = {16, 32, 48, 64, 64, 80, 128, 256};
+    static const uint32_t window[] = {0, 0, 1, 9, 64, 100}, chunk[] = {1, 17, 64, 65, 200};
+    struct world_shape s = {.seed = check_u32(rng)};
+    s.Hk = 1 + check_u32(rng) % 3;
+    s.H = s.Hk * pick(rng, G, 6);
+    s.D = pick(rng, D, 8);
+    s.n_rot = pick(rng, (uint32_t[]){0, s.D / 2, s.D, s.D}, 4);
+    s.window = pick(rng, window, 6);
+    s.form = INGLE_KV_F16 + check_u32(rng) % 3;
+    s.first_q8 = check_u32(rng) % 2;
+    s.norm = check_u32(rng) % 2;
+    s.n_seqs = 1 + check_u32(rng) % 3;
+    s.tokens = 1 + check_u32(rng) % 180;
+    s.chunk_min = pick(rng, chunk, 5);
+    s.chunk_max = s.chunk_min + check_u32(rng) % 70;
+    return s;
+}
+
+void attn_and_pages_equal_reference(void **state)
+{
+    struct check_rng rng = {7};
+    for (uint32_t round = 0; round < 40; round++) {
+        struct world_shape shape = random_shape(&rng);
+        struct world a, b;
+        world_init(&a, &shape);
+        world_init(&b, &shape);
+        world_run(&a, check_table(state), 1 + round % 3, 1 + check_u32(&rng) % 200);
+        world_run(&b, ingle_kernels_ref(), 1, 64);
+        assert_same_world(&a, &b);
+        world_fini(&a);
+        world_fini(&b);
+    }
+}
+
+void attn_does_not_depend_on_the_cut(void **state)
+{
+    static const uint32_t cuts[] = {1, 7, 32, 256, 1000};
+    for (uint32_t form = INGLE_KV_F16; form <= INGLE_KV_Q4; form++) {
+        struct world_shape shape = smol;
+        struct world whole, cut;
+        shape.form = form;
+        shape.window = form == INGLE_KV_Q4 ? 150 : 0;
+        shape.tokens = 400;
+        world_init(&whole, &shape);
+        world_run(&whole, check_table(state), 1, shape.tokens);
+        for (uint32_t i = 0; i < sizeof(cuts) / sizeof(cuts[0]); i++) {
+            world_init(&cut, &shape);
+            world_run(&cut, check_table(state), 2, cuts[i]);
+            assert_same_world(&cut, &whole);
+            world_fini(&cut);
+        }
+        world_fini(&whole);
+    }
+}
+
+void attn_does_not_depend_on_companions_or_workers(void **state)
+{
+    struct world_shape shape = smol;
+    struct world together, alone;
+    shape.H = 14;
+    shape.Hk = 2;
+    shape.n_seqs = 4;
+    world_init(&together, &shape);
+    world_init(&alone, &shape);
+    world_run(&together, check_table(state), 5, 50);
+    for (uint32_t i = 0; i < shape.n_seqs; i++) {
+        for (uint32_t from = 0; from < shape.tokens; from += 33) {
+            world_step(&alone, check_table(state), 1 + from % 4, 1u << i, from, from + 33);
+        }
+    }
+    assert_same_world(&together, &alone);
+    world_fini(&together);
+    world_fini(&alone);
+}
+
+/* ---- pages that no store wrote -----------------------------------------------------------------
+ */
+/* Any codes under finite scales and minima. */
+static void fill_block(struct check_rng *rng, const struct world *w, const struct world_page *page)
+{
+    const struct world_shape *s = &w->shape;
+    for (uint32_t h = 0; h < s->Hk; h++) {
+        struct ingle_kv_block block =
+            ingle_kv_block_at(page->sealed, page->form, s->Hk, s->D, w->layer, h);
+        for (uint32_t i = 0; i < ingle_kv_code_bytes(page->form, s->D); i++) {
+            block.k_codes[i] = (uint8_t)check_u32(rng);
+            block.v_codes[i] = (uint8_t)check_u32(rng);
+        }
+        for (uint32_t i = 0; i < s->D; i++) {
+            block.k_scale[i] = ingle_f16_of_f32(fabsf(check_float(rng)) * 0.01f);
+            block.k_min[i] = ingle_f16_of_f32(check_float(rng));
+        }
+        for (uint32_t i = 0; i < S; i++) {
+            block.v_scale[i] = ingle_f16_of_f32(fabsf(check_float(rng)) * 0.01f);
+            block.v_min[i] = ingle_f16_of_f32(check_float(rng));
+        }
+    }
+}
+
+static void run_last_page(struct world *w, const struct ingle_kernels *table)
+{
+    const struct world_page *last = &w->seqs[0].pages[w->seqs[0].n_pages - 1];
+    world_step(w, table, 2, 1, last->base + last->first, w->shape.tokens);
+}
+
+void attn_of_random_codes_equals_reference(void **state)
+{
+    struct check_rng rng = {11};
+    for (uint32_t round = 0; round < 12; round++) {
+        struct world_shape shape = random_shape(&rng);
+        struct world a, b;
+        shape.form = INGLE_KV_Q8 + round % 2;
+        shape.n_seqs = 1;
+        world_init(&a, &shape);
+        world_init(&b, &shape);
+        for (uint32_t j = 0; j < a.seqs[0].n_pages; j++) {
+            struct check_rng same = {round * 1000 + j}, again = same;
+            fill_block(&same, &a, &a.seqs[0].pages[j]);
+            fill_block(&again, &b, &b.seqs[0].pages[j]);
+        }
+        run_last_page(&a, check_table(state));
+        run_last_page(&b, ingle_kernels_ref());
+        assert_same_world(&a, &b);
+        world_fini(&a);
+        world_fini(&b);
+    }
+}
+
+/* Pages are ours, but a flipped bit on disk must not crash: any bytes, scales of Inf and NaN. */
+void attn_of_any_bytes_returns(void **state)
+{
+    struct check_rng rng = {13};
+    for (uint32_t round = 0; round < 12; round++) {
+        struct world_shape shape = random_shape(&rng);
+        struct world w;
+        shape.n_seqs = 1;
+        world_init(&w, &shape);
+        for (uint32_t j = 0; j < w.seqs[0].n_pages; j++) {
+            const struct world_page *page = &w.seqs[0].pages[j];
+            uint64_t bytes = w.n_layers * ingle_kv_layer_bytes(page->form, shape.Hk, shape.D);
+            for (uint64_t i = 0; i < bytes; i++) {
+                page->sealed[i] = (uint8_t)check_u32(&rng);
+            }
+        }
+        run_last_page(&w, check_table(state));
+        world_fini(&w);
+    }
+}
+
+void attn_of_nan_query_is_nan_in_its_head_only(void **state)
+{
+    struct world_shape shape = smol;
+    static const float bad[] = {NAN, INFINITY, -0x1p80f};
+    for (uint32_t round = 0; round < 3; round++) {
+        struct world good, w;
+        uint64_t row = (uint64_t)shape.H * shape.D, at = 130 * row + 4 * shape.D;
+        world_init(&good, &shape);
+        world_init(&w, &shape);
+        w.seqs[0].q[at + 17 * round] = bad[round];
+        world_run(&good, check_table(state), 1, 200);
+        world_run(&w, check_table(state), 1, 200);
+        for (uint32_t c = 0; c < shape.D; c++) {
+            assert_true(isnan(w.seqs[0].out[at + c]));
+            w.seqs[0].out[at + c] = good.seqs[0].out[at + c];
+        }
+        assert_same_world(&good, &w);
+        world_fini(&good);
+        world_fini(&w);
+    }
+}
+
+/* ---- store and seal ----------------------------------------------------------------------------
+ */
+void qkv_store_keeps_pages_finite(void **state)
+{
+    struct world_shape shape = smol;
+    static const float bad[] = {NAN, INFINITY, -INFINITY, 1e30f};
+    static const float kept[] = {65504.0f, 65504.0f, -65504.0f, 65504.0f};
+    struct world w;
+    shape.tokens = 4;
+    world_init(&w, &shape);
+    for (uint32_t i = 0; i < 4; i++) {
+        w.seqs[0].v[(uint64_t)i * shape.Hk * shape.D + 5] = bad[i];
+    }
+    world_step(&w, check_table(state), 1, 1, 0, 3);
+    for (uint32_t i = 0; i < 3; i++) {
+        struct ingle_kv_rows rows =
+            ingle_kv_rows_at(w.seqs[0].pages[0].open, shape.Hk, shape.D, w.layer, 0);
+        assert_float_equal(ingle_f32_of_f16(rows.v[i * shape.D + 5]), kept[i], 0);
+    }
+    world_fini(&w);
+}
+
+static uint32_t code_at(const uint8_t *codes, uint32_t form, uint32_t columns, uint32_t i,
+                        uint32_t column)
+{
+    if (form == INGLE_KV_Q4) {
+        return codes[((i / 8) * columns + column) * 4 + i % 4] >> (i % 8 < 4 ? 0 : 4) & 15u;
+    }
+    return codes[((i / 4) * columns + column) * 4 + i % 4];
+}
+
+/* One value against what its code stands for. */
+static void assert_close_code(uint16_t value, uint16_t scale, uint16_t min, uint32_t code)
+{
+    float step = ingle_f32_of_f16(scale), x = ingle_f32_of_f16(value);
+    float back = ingle_f32_of_f16(min) + step * (float)code;
+    assert_true(fabsf(x - back) <= step * 0.5001f + fabsf(x) * 1e-6f);
+}
+
+static void run_seal(const struct ingle_kernels *table, uint8_t *open, uint8_t *sealed,
+                     uint32_t form, uint32_t D, uint32_t n)
+{
+    struct ingle_kv_span span = {
+        .open = open, .sealed = sealed, .n_tokens = (uint16_t)n, .form = (uint8_t)form, .seal = 1};
+    struct ingle_kv_seq seq = {.spans = &span, .n_spans = 1};
+    struct ingle_op op = {.kind = INGLE_K_KV_SEAL,
+                          .kv_seal = {.seqs = &seq, .n_seqs = 1, .Hk = 1, .D = D}};
+    check_run(table, &op, 1);
+}
+
+/* From tiny spreads (subnormal scales) to the whole range of f16, and pages of every length. */
+void seal_codes_are_within_half_a_step(void **state)
+{
+    static const float size[] = {1e-6f, 1e-3f, 1.0f, 15000.0f};
+    struct check_rng rng = {17};
+    for (uint32_t round = 0; round < 48; round++) {
+        uint32_t form = INGLE_KV_Q8 + round % 2, D = 16 * (1 + check_u32(&rng) % 16);
+        uint32_t n = round < 2 ? 1 : 1 + check_u32(&rng) % S;
+        uint8_t *open = check_alloc(ingle_kv_layer_bytes(INGLE_KV_OPEN, 1, D));
+        uint8_t *sealed = check_alloc(ingle_kv_layer_bytes(form, 1, D));
+        struct ingle_kv_rows rows = ingle_kv_rows_at(open, 1, D, 0, 0);
+        struct ingle_kv_block block = ingle_kv_block_at(sealed, form, 1, D, 0, 0);
+        for (uint32_t i = 0; i < n * D; i++) {
+            rows.k[i] = ingle_f16_of_f32(check_float(&rng) * size[round / 2 % 4]);
+            rows.v[i] = ingle_f16_of_f32(check_float(&rng) * size[round / 2 % 4] + 1.0f);
+        }
+        run_seal(check_table(state), open, sealed, form, D, n);
+        for (uint32_t t = 0; t < S; t++) {
+            for (uint32_t c = 0; c < D; c++) {
+                uint32_t k = code_at(block.k_codes, form, S, c, t);
+                uint32_t v = code_at(block.v_codes, form, D, t, c);
+                if (t < n) {
+                    assert_close_code(rows.k[t * D + c], block.k_scale[c], block.k_min[c], k);
+                    assert_close_code(rows.v[t * D + c], block.v_scale[t], block.v_min[t], v);
+                } else {
+                    assert_int_equal(k | v, 0);
+                }
+            }
+        }
+        check_free(open);
+        check_free(sealed);
+    }
+}
+
+void seal_of_equal_values_has_scale_one(void **state)
+{
+    uint8_t *open = check_alloc(ingle_kv_layer_bytes(INGLE_KV_OPEN, 1, 64));
+    uint8_t *sealed = check_alloc(ingle_kv_layer_bytes(INGLE_KV_Q8, 1, 64));
+    struct ingle_kv_rows rows = ingle_kv_rows_at(open, 1, 64, 0, 0);
+    struct ingle_kv_block block = ingle_kv_block_at(sealed, INGLE_KV_Q8, 1, 64, 0, 0);
+    for (uint32_t i = 0; i < S * 64; i++) {
+        rows.k[i] = ingle_f16_of_f32(-3.5f);
+        rows.v[i] = i % 2 == 0 ? 0x8000u : 0; /* both zeros: one stored minimum */
+    }
+    run_seal(check_table(state), open, sealed, INGLE_KV_Q8, 64, S);
+    for (uint32_t i = 0; i < 64; i++) {
+        assert_int_equal(block.k_scale[i], 0x3c00);
+        assert_int_equal(block.k_min[i], ingle_f16_of_f32(-3.5f));
+        assert_int_equal(block.v_scale[i], 0x3c00);
+        assert_int_equal(block.v_min[i], 0);
+    }
+    for (uint32_t i = 0; i < S * 64; i++) {
+        assert_int_equal(block.k_codes[i] | block.v_codes[i], 0);
+    }
+    check_free(open);
+    check_free(sealed);
+}
+
+/* What KV.md and the budget count on. */
+void kv_layer_bytes_are_those_of_the_table(void **state)
+{
+    (void)state;
+    assert_int_equal(ingle_kv_layer_bytes(INGLE_KV_OPEN, 1, 64), 16384);
+    assert_int_equal(ingle_kv_layer_bytes(INGLE_KV_F16, 3, 64), 3 * 16384);
+    assert_int_equal(ingle_kv_layer_bytes(INGLE_KV_Q8, 1, 64), 8704);
+    assert_int_equal(ingle_kv_layer_bytes(INGLE_KV_Q4, 1, 64), 4608);
+    for (uint32_t D = 16; D <= INGLE_HEAD_DIM_MAX; D += 16) {
+        for (uint32_t form = INGLE_KV_OPEN; form < INGLE_KV_FORM_COUNT; form++) {
+            assert_int_equal(ingle_kv_layer_bytes(form, 1, D) % 64, 0);
+        }
+    }
+}

@@ -1,0 +1,337 @@
+/* Builds and runs the world of check_world.h. Everything comes from the seed; nothing is shared. */
+#include "tests/unit/kernels/check_world.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "kernels/kvpage.h"
+
+enum {
+    S = INGLE_PAGE_TOKENS,
+    HI = 64,
+    LAYERS = 2
+};
+
+static const double rope_base = 10000.0;
+
+/* NaNs, in f16 as in f32: what nobody wrote must not be read. */
+static void *get_bytes(uint64_t bytes)
+{
+    void *p = check_alloc(bytes);
+    memset(p, 0xff, bytes);
+    return p;
+}
+
+static float *get_floats(uint64_t n)
+{
+    return get_bytes(n * sizeof(float));
+}
+
+static float *get_normal(uint64_t n, struct check_rng *rng)
+{
+    float *x = get_floats(n);
+    check_floats(rng, x, n);
+    return x;
+}
+
+static void fill_rope(struct world *w)
+{
+    uint32_t n_rot = w->shape.n_rot;
+    w->rope_lo = get_floats((uint64_t)256 * n_rot);
+    w->rope_hi = get_floats((uint64_t)HI * n_rot);
+    for (uint32_t i = 0; i < n_rot / 2; i++) {
+        double theta = pow(rope_base, -2.0 * i / n_rot);
+        for (uint32_t p = 0; p < 256; p++) {
+            w->rope_lo[p * n_rot + 2 * i] = (float)cos(p * theta);
+            w->rope_lo[p * n_rot + 2 * i + 1] = (float)sin(p * theta);
+        }
+        for (uint32_t p = 0; p < HI; p++) {
+            w->rope_hi[p * n_rot + 2 * i] = (float)cos(256.0 * p * theta);
+            w->rope_hi[p * n_rot + 2 * i + 1] = (float)sin(256.0 * p * theta);
+        }
+    }
+    w->rope = (struct ingle_rope){.n_rot = n_rot, .n_hi = HI, .lo = w->rope_lo, .hi = w->rope_hi};
+}
+
+/* Cut the tokens into random chunks and these into pages. */
+static void cut_pages(struct world *w, struct world_seq *seq, struct check_rng *random)
+{
+    const struct world_shape *s = &w->shape;
+    uint32_t base = 0;
+    seq->pages = check_alloc((seq->tokens + 1) * sizeof(*seq->pages));
+    while (base < seq->tokens) {
+        uint32_t spread = s->chunk_max - s->chunk_min + 1;
+        uint32_t left = seq->tokens - base;
+        uint32_t length = s->chunk_min + check_u32(random) % spread;
+        length = length < left ? length : left;
+        for (uint32_t first = 0; first < length; first += S) {
+            struct world_page *page = &seq->pages[seq->n_pages++];
+            page->base = base;
+            page->first = first;
+            page->n_tokens = length - first < S ? length - first : S;
+            page->form = (uint8_t)(base + first == 0 && s->first_q8 ? INGLE_KV_Q8 : s->form);
+            page->open = get_bytes(LAYERS * ingle_kv_layer_bytes(INGLE_KV_OPEN, s->Hk, s->D));
+            page->sealed = get_bytes(LAYERS * ingle_kv_layer_bytes(page->form, s->Hk, s->D));
+        }
+        base += length;
+    }
+}
+
+static void fill_seq(struct world *w, struct world_seq *seq, uint32_t tokens,
+                     struct check_rng *random)
+{
+    const struct world_shape *s = &w->shape;
+    uint32_t q_row = s->H * s->D, k_row = s->Hk * s->D;
+    seq->tokens = tokens;
+    seq->q = get_normal((uint64_t)tokens * q_row, random);
+    seq->k = get_normal((uint64_t)tokens * k_row, random);
+    seq->v = get_normal((uint64_t)tokens * k_row, random);
+    seq->out = get_floats((uint64_t)tokens * q_row);
+    for (uint32_t i = 0; i < tokens * k_row; i++) {
+        seq->k[i] += i % s->D == s->D - 2 ? s->outlier : 0.0f;
+    }
+    cut_pages(w, seq, random);
+}
+
+void world_init(struct world *w, const struct world_shape *shape)
+{
+    struct check_rng random = {shape->seed};
+    uint64_t rows = (uint64_t)shape->n_seqs * shape->tokens;
+    memset(w, 0, sizeof(*w));
+    w->shape = *shape;
+    w->n_layers = LAYERS;
+    w->layer = LAYERS - 1;
+    fill_rope(w);
+    w->q_gain = get_normal(shape->D, &random);
+    w->k_gain = get_normal(shape->D, &random);
+    assert_true(shape->n_seqs <= WORLD_SEQS_MAX);
+    for (uint32_t i = 0; i < shape->n_seqs; i++) {
+        uint32_t tokens = i == 0 ? shape->tokens : 1 + check_u32(&random) % shape->tokens;
+        fill_seq(w, &w->seqs[i], tokens, &random);
+        w->spans[i] = check_alloc(w->seqs[i].n_pages * sizeof(*w->spans[i]));
+    }
+    w->q = get_floats(rows * shape->H * shape->D);
+    w->k = get_floats(rows * shape->Hk * shape->D);
+    w->v = get_floats(rows * shape->Hk * shape->D);
+    w->out = get_floats(rows * shape->H * shape->D);
+}
+
+void world_fini(struct world *w)
+{
+    for (uint32_t i = 0; i < w->shape.n_seqs; i++) {
+        struct world_seq *seq = &w->seqs[i];
+        for (uint32_t j = 0; j < seq->n_pages; j++) {
+            check_free(seq->pages[j].open);
+            check_free(seq->pages[j].sealed);
+        }
+        check_free(seq->pages);
+        check_free(seq->q);
+        check_free(seq->k);
+        check_free(seq->v);
+        check_free(seq->out);
+        check_free(w->spans[i]);
+    }
+    check_free(w->rope_lo);
+    check_free(w->rope_hi);
+    check_free(w->q_gain);
+    check_free(w->k_gain);
+    check_free(w->q);
+    check_free(w->k);
+    check_free(w->v);
+    check_free(w->out);
+    memset(w, 0, sizeof(*w));
+}
+
+/* Spans of the positions [0, to) after a step that adds [from, to). */
+static uint32_t fill_spans(const struct world *w, const struct world_seq *seq, uint32_t from,
+                           uint32_t to, struct ingle_kv_span *spans)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < seq->n_pages; i++) {
+        const struct world_page *page = &seq->pages[i];
+        uint32_t start = page->base + page->first, end = start + page->n_tokens;
+        struct ingle_kv_span *span = &spans[n];
+        if (start >= to) {
+            break;
+        }
+        n++;
+        *span =
+            (struct ingle_kv_span){.base = page->base, .first = page->first, .form = page->form};
+        span->n_tokens = (uint16_t)((to < end ? to : end) - start);
+        span->seal = end > from && end <= to;
+        span->open = end > from ? page->open : NULL;
+        span->sealed = end <= to ? page->sealed : NULL;
+        if (w->shape.window != 0 && end + w->shape.window <= from + 1) {
+            span->open = NULL;
+            span->sealed = NULL;
+        }
+    }
+    return n;
+}
+
+static void run_ops(struct world *w, const struct ingle_kernels *kernels, uint32_t n_workers,
+                    uint32_t n_batch)
+{
+    const struct world_shape *s = &w->shape;
+    const struct ingle_rope *rope = s->n_rot != 0 ? &w->rope : NULL;
+    struct ingle_op store = {.kind = INGLE_K_QKV_STORE,
+                             .qkv_store = {.q = w->q,
+                                           .k = w->k,
+                                           .v = w->v,
+                                           .rope = rope,
+                                           .seqs = w->batch,
+                                           .q_gain = s->norm ? w->q_gain : NULL,
+                                           .k_gain = s->norm ? w->k_gain : NULL,
+                                           .n_seqs = n_batch,
+                                           .H = s->H,
+                                           .Hk = s->Hk,
+                                           .D = s->D,
+                                           .layer = w->layer,
+                                           .eps = 1e-6f}};
+    struct ingle_op seal = {
+        .kind = INGLE_K_KV_SEAL,
+        .kv_seal = {
+            .seqs = w->batch, .n_seqs = n_batch, .Hk = s->Hk, .D = s->D, .layer = w->layer}};
+    struct ingle_op attn = {.kind = INGLE_K_ATTN,
+                            .attn = {.q = w->q,
+                                     .out = w->out,
+                                     .rope = rope,
+                                     .seqs = w->batch,
+                                     .n_seqs = n_batch,
+                                     .H = s->H,
+                                     .Hk = s->Hk,
+                                     .D = s->D,
+                                     .layer = w->layer,
+                                     .window = s->window,
+                                     .scale = 1.0f / sqrtf((float)s->D)}};
+    check_run(kernels, &store, n_workers);
+    check_run(kernels, &seal, n_workers);
+    check_run(kernels, &attn, n_workers);
+}
+
+void world_step(struct world *w, const struct ingle_kernels *kernels, uint32_t n_workers,
+                uint32_t mask, uint32_t from, uint32_t to)
+{
+    const struct world_shape *s = &w->shape;
+    uint32_t q_row = s->H * s->D, k_row = s->Hk * s->D, row = 0, n_batch = 0;
+    uint32_t who[WORLD_SEQS_MAX];
+
+    for (uint32_t i = 0; i < s->n_seqs; i++) {
+        const struct world_seq *seq = &w->seqs[i];
+        uint32_t end = to < seq->tokens ? to : seq->tokens;
+        if ((mask >> i & 1) == 0 || end <= from) {
+            continue;
+        }
+        struct ingle_kv_seq *in = &w->batch[n_batch];
+        who[n_batch++] = i;
+        *in = (struct ingle_kv_seq){.row0 = row, .n_rows = end - from, .pos0 = from};
+        in->n_spans = fill_spans(w, seq, from, end, w->spans[i]);
+        in->spans = w->spans[i];
+        memcpy(w->q + (uint64_t)row * q_row, seq->q + (uint64_t)from * q_row,
+               sizeof(float) * in->n_rows * q_row);
+        memcpy(w->k + (uint64_t)row * k_row, seq->k + (uint64_t)from * k_row,
+               sizeof(float) * in->n_rows * k_row);
+        memcpy(w->v + (uint64_t)row * k_row, seq->v + (uint64_t)from * k_row,
+               sizeof(float) * in->n_rows * k_row);
+        row += in->n_rows;
+    }
+    run_ops(w, kernels, n_workers, n_batch);
+    for (uint32_t b = 0; b < n_batch; b++) {
+        const struct ingle_kv_seq *in = &w->batch[b];
+        const struct world_seq *seq = &w->seqs[who[b]];
+        memcpy(seq->out + (uint64_t)from * q_row, w->out + (uint64_t)in->row0 * q_row,
+               sizeof(float) * in->n_rows * q_row);
+        for (uint32_t i = 0; i < in->n_spans; i++) {
+            if (in->spans[i].seal) {
+                memset(in->spans[i].open, 0xff,
+                       w->n_layers * ingle_kv_layer_bytes(INGLE_KV_OPEN, s->Hk, s->D));
+            }
+        }
+    }
+}
+
+void world_run(struct world *w, const struct ingle_kernels *kernels, uint32_t n_workers,
+               uint32_t cut)
+{
+    for (uint32_t from = 0; from < w->shape.tokens; from += cut) {
+        world_step(w, kernels, n_workers, ~0u, from, from + cut);
+    }
+}
+
+/* ---- the plain definition in double precision --------------------------------------------------
+ */
+
+static void plain_head(const struct world *w, const float *x, const float *gain, uint32_t position,
+                       double *ret_x)
+{
+    const struct world_shape *s = &w->shape;
+    double square = 0.0;
+    for (uint32_t i = 0; i < s->D; i++) {
+        square += (double)x[i] * (double)x[i];
+    }
+    for (uint32_t i = 0; i < s->D; i++) {
+        ret_x[i] = (double)x[i];
+        if (s->norm) {
+            ret_x[i] *= (double)gain[i] / sqrt(square / s->D + 1e-6);
+        }
+    }
+    for (uint32_t i = 0; i < s->n_rot / 2; i++) {
+        double angle = position * pow(rope_base, -2.0 * i / s->n_rot);
+        double a = ret_x[i], b = ret_x[i + s->n_rot / 2];
+        ret_x[i] = a * cos(angle) - b * sin(angle);
+        ret_x[i + s->n_rot / 2] = a * sin(angle) + b * cos(angle);
+    }
+}
+
+static void plain_row(const struct world *w, const struct world_seq *seq, const double *k,
+                      uint32_t row, uint32_t head, double *ret_out)
+{
+    const struct world_shape *s = &w->shape;
+    uint32_t kv = head / (s->H / s->Hk);
+    uint32_t first = s->window != 0 && row + 1 > s->window ? row + 1 - s->window : 0;
+    double q[INGLE_HEAD_DIM_MAX], sum = 0.0, max = -1e30;
+    double *p = check_alloc((row + 1) * sizeof(*p));
+
+    plain_head(w, seq->q + ((uint64_t)row * s->H + head) * s->D, w->q_gain, row, q);
+    for (uint32_t j = first; j <= row; j++) {
+        p[j] = 0.0;
+        for (uint32_t c = 0; c < s->D; c++) {
+            p[j] += q[c] * k[((uint64_t)j * s->Hk + kv) * s->D + c] / sqrt(s->D);
+        }
+        max = p[j] > max ? p[j] : max;
+    }
+    for (uint32_t c = 0; c < s->D; c++) {
+        ret_out[c] = 0.0;
+    }
+    for (uint32_t j = first; j <= row; j++) {
+        double weight = exp(p[j] - max);
+        sum += weight;
+        for (uint32_t c = 0; c < s->D; c++) {
+            ret_out[c] += weight * (double)seq->v[((uint64_t)j * s->Hk + kv) * s->D + c];
+        }
+    }
+    for (uint32_t c = 0; c < s->D; c++) {
+        ret_out[c] /= sum;
+    }
+    check_free(p);
+}
+
+void world_plain(const struct world *w, uint32_t which, double *ret_out)
+{
+    const struct world_shape *s = &w->shape;
+    const struct world_seq *seq = &w->seqs[which];
+    double *k = check_alloc((uint64_t)seq->tokens * s->Hk * s->D * sizeof(*k));
+
+    for (uint32_t j = 0; j < seq->tokens; j++) {
+        for (uint32_t h = 0; h < s->Hk; h++) {
+            uint64_t at = ((uint64_t)j * s->Hk + h) * s->D;
+            plain_head(w, seq->k + at, w->k_gain, j, k + at);
+        }
+    }
+    for (uint32_t i = 0; i < seq->tokens; i++) {
+        for (uint32_t h = 0; h < s->H; h++) {
+            plain_row(w, seq, k, i, h, ret_out + ((uint64_t)i * s->H + h) * s->D);
+        }
+    }
+    check_free(k);
+}

@@ -1,0 +1,64 @@
+/* A small world for the KV kernels: one or more sequences, their chunks and pages, run step by step
+ * as the runtime does (store, seal, attend), with any cut of the prefill and any number of workers.
+ * Open pages are overwritten with garbage once they are sealed, and pages out of the window lose
+ * their pointers, so a kernel that reads what it may not shows. */
+#ifndef INGLE_TESTS_UNIT_KERNELS_CHECK_WORLD_H
+#define INGLE_TESTS_UNIT_KERNELS_CHECK_WORLD_H
+#include "tests/unit/kernels/check.h"
+
+enum {
+    WORLD_SEQS_MAX = 4
+};
+
+struct world_shape {
+    uint32_t H, Hk, D, n_rot; /* n_rot 0: no rotation */
+    uint32_t window;
+    uint32_t form;           /* enum ingle_kv_form of sealed pages */
+    bool first_q8;           /* the page at position 0 sealed as q8 */
+    bool norm;               /* q and k gains */
+    uint32_t n_seqs, tokens; /* tokens of the first sequence; the others are shorter */
+    uint32_t chunk_min, chunk_max;
+    float outlier; /* bias of one slowly turning K channel, as Qwen has */
+    uint64_t seed;
+};
+
+struct world_page {
+    uint32_t base, first, n_tokens;
+    uint8_t form;
+    uint8_t *open, *sealed;
+};
+
+struct world_seq {
+    uint32_t tokens, n_pages;
+    struct world_page *pages;
+    float *q, *k, *v; /* [tokens][..], as the projection made them */
+    float *out;       /* [tokens][H*D] */
+};
+
+struct world {
+    struct world_shape shape;
+    uint32_t n_layers, layer; /* the others hold garbage that must survive */
+    struct ingle_rope rope;
+    float *rope_lo, *rope_hi, *q_gain, *k_gain;
+    struct world_seq seqs[WORLD_SEQS_MAX];
+    /* One step's batch. */
+    float *q, *k, *v, *out;
+    struct ingle_kv_seq batch[WORLD_SEQS_MAX];
+    struct ingle_kv_span *spans[WORLD_SEQS_MAX];
+};
+
+void world_init(struct world *world, const struct world_shape *shape);
+void world_fini(struct world *world);
+
+/* Run the positions [from, to) of the sequences in `mask` in one step. */
+void world_step(struct world *world, const struct ingle_kernels *kernels, uint32_t n_workers,
+                uint32_t mask, uint32_t from, uint32_t to);
+
+/* All tokens of all sequences in steps of `cut` rows, sequences together. */
+void world_run(struct world *world, const struct ingle_kernels *kernels, uint32_t n_workers,
+               uint32_t cut);
+
+/* Plain attention in double precision with K rotated to absolute positions: [tokens][H*D]. */
+void world_plain(const struct world *world, uint32_t seq, double *ret_out);
+
+#endif
