@@ -48,3 +48,13 @@ packages_install() {
     "${as_root[@]}" update
     "${as_root[@]}" install "${missing[@]}" >/dev/null
 }
+
+# quietly COMMAND...: its output only when it fails.
+quietly() {
+    local log status=0
+    log=$(mktemp)
+    "$@" >"$log" 2>&1 || status=$?
+    [ "$status" = 0 ] || cat "$log" >&2
+    rm -f "$log"
+    return "$status"
+}

@@ -73,7 +73,7 @@ static void print_cell(const struct column *c, struct json_object *row)
 /* Rows of an array of objects; nothing where it is empty. */
 static void print_table(struct json_object *rows, const struct column *columns)
 {
-    size_t n = json_object_is_type(rows, json_type_array) ? json_object_array_length(rows) : 0;
+    size_t n = json_count(rows);
 
     for (const struct column *c = columns; n > 0 && c->title != NULL; c++) {
         (void)printf("%*s  ", c->width, c->title);
@@ -93,30 +93,35 @@ static void print_ps(struct json_object *status)
 {
     static const struct column models[] = {
         {"SLOT", "slot", CELL_NUMBER, 4},
-        {"MODEL", "name", CELL_TEXT, -28},
-        {"STATE", "state", CELL_TEXT, -8},
+        {"MODEL", "name", CELL_TEXT, -32},
+        {"STATE", "state", CELL_TEXT, -7},
         {"KERNELS", "kernels", CELL_TEXT, -12},
         {"ACT", "activations", CELL_NUMBER, 3},
         {"KV", "kv_bits", CELL_NUMBER, 2},
-        {"CONTEXT", "n_ctx", CELL_NUMBER, 8},
-        {"REQUESTS", "n_requests", CELL_NUMBER, 8},
+        {"CONTEXT", "n_ctx", CELL_NUMBER, 7},
+        {"REQUESTS", "requests", CELL_NUMBER, 8},
         {NULL, NULL, CELL_TEXT, 0},
     };
     static const struct column pools[] = {
         {"POOL", "name", CELL_TEXT, -12},
-        {"OF", "owner", CELL_TEXT, -28},
+        {"OF", "owner", CELL_TEXT, -32},
         {"BYTES", "bytes", CELL_BYTES, 10},
         {NULL, NULL, CELL_TEXT, 0},
     };
+    struct json_object *memory = json_get(status, "memory");
+    struct json_object *sessions = json_get(status, "sessions");
     char used[16], budget[16];
 
-    (void)printf("ingled %s, pid %lld, %s of %s in use\n\n", json_get_str(status, "version", "?"),
-                 (long long)json_get_int(status, "pid", 0),
-                 bytes_text((uint64_t)json_get_int(status, "used_bytes", 0), used),
-                 bytes_text((uint64_t)json_get_int(status, "budget_bytes", 0), budget));
+    (void)printf("ingled %s, pid %lld, %zu clients, %s of %s in use\n\n",
+                 json_get_str(status, "version", "?"), (long long)json_get_int(status, "pid", 0),
+                 json_count(sessions), bytes_text((uint64_t)json_get_int(memory, "used", 0), used),
+                 bytes_text((uint64_t)json_get_int(memory, "budget", 0), budget));
+    if (json_count(json_get(status, "models")) == 0) {
+        (void)puts("no model is loaded");
+    }
     print_table(json_get(status, "models"), models);
     (void)putchar('\n');
-    print_table(json_get(status, "pools"), pools);
+    print_table(json_get(memory, "pools"), pools);
 }
 
 enum cli_exit verb_ps(const struct cli_call *call)
@@ -154,11 +159,14 @@ enum cli_exit verb_load(const struct cli_call *call)
 
 enum cli_exit verb_unload(const struct cli_call *call)
 {
+    const char *name = call->operands[0];
+    char *path = strchr(name, '/') != NULL ? realpath(name, NULL) : NULL;
     struct json_object *reply;
-    enum cli_exit e = ask("unload", "model", call->operands[0], &reply);
+    enum cli_exit e = ask("unload", "model", path != NULL ? path : name, &reply);
 
+    free(path);
     if (e == CLI_OK) {
-        cli_note("%s is unloaded", call->operands[0]);
+        cli_note("%s is unloaded", name);
         json_object_put(reply);
     }
     return e;
@@ -173,9 +181,9 @@ enum cli_exit verb_sessions(const struct cli_call *call)
         {"LABEL", "label", CELL_TEXT, -12},
         {"STATE", "state", CELL_TEXT, -9},
         {"AGE", "age_s", CELL_SECONDS, 9},
-        {"IN FLIGHT", "n_inflight", CELL_NUMBER, 9},
-        {"REQUESTS", "n_requests", CELL_NUMBER, 8},
-        {"TOKENS", "n_tokens", CELL_NUMBER, 8},
+        {"IN FLIGHT", "requests_now", CELL_NUMBER, 9},
+        {"REQUESTS", "requests", CELL_NUMBER, 8},
+        {"TOKENS", "tokens", CELL_NUMBER, 8},
         {NULL, NULL, CELL_TEXT, 0},
     };
     struct json_object *reply;
@@ -251,9 +259,7 @@ enum cli_exit verb_logs(const struct cli_call *call)
     ingle_detach(client);
     if (e == CLI_OK) {
         lines = json_get(reply, "lines");
-        for (size_t i = 0;
-             json_object_is_type(lines, json_type_array) && i < json_object_array_length(lines);
-             i++) {
+        for (size_t i = 0; i < json_count(lines); i++) {
             (void)puts(json_object_get_string(json_object_array_get_idx(lines, i)));
         }
         json_object_put(reply);

@@ -17,6 +17,9 @@
 #include "tools/ingle/runtime.h"
 #include "tools/ingle/verbs.h"
 
+#define CONFIG_BYTES_MAX   (1u << 18)
+#define INIH_SECTION_BYTES 49 /* what inih keeps of a section's name */
+
 void conf_path(char ret[PATH_MAX])
 {
     path_in(PATH_CONFIG, ret, "ingle.conf");
@@ -40,6 +43,16 @@ static int take_key(void *arg, const char *section, const char *key, const char 
     return 1;
 }
 
+static int take_section(void *arg, const char *section, const char *key, const char *value)
+{
+    struct wanted *w = arg;
+
+    (void)key;
+    (void)value;
+    w->found |= strncmp(section, w->section, INIH_SECTION_BYTES) == 0;
+    return 1;
+}
+
 bool conf_get(const char *section, const char *key, char *ret_value, size_t value_bytes)
 {
     struct wanted w = {section, key, ret_value, value_bytes, false};
@@ -50,41 +63,77 @@ bool conf_get(const char *section, const char *key, char *ret_value, size_t valu
     return w.found;
 }
 
-/* "section.key" or "model.NAME.key" (the section [model "NAME"]); the last dot divides. */
+bool conf_has_model(const char *name)
+{
+    char section[256], path[PATH_MAX];
+    struct wanted w = {.section = section};
+
+    (void)snprintf(section, sizeof section, "model \"%s\"", name);
+    conf_path(path);
+    (void)ini_parse(path, take_section, &w);
+    return w.found;
+}
+
+/* "section.key" or "model.NAME.key" (the section [model "NAME"]); the first and the last dot
+ * divide. */
 static enum cli_exit split(const char *word, char section[256], char key[64])
 {
-    const char *dot = strrchr(word, '.');
-    const char *quoted = strchr(word, '.');
+    const char *first = strchr(word, '.');
+    const char *last = strrchr(word, '.');
 
-    if (dot == NULL || dot == word || dot[1] == 0 || strlen(word) > 200 || strlen(dot + 1) > 63 ||
-        strpbrk(word, "\n\r[]\"") != NULL) {
+    if (first == NULL || first == word || last[1] == 0 || strlen(word) > 200 ||
+        strlen(last + 1) > 63 || strpbrk(word, "\n\r[]\"") != NULL) {
         return cli_fail(CLI_USAGE, "config: \"%s\" is no key; write SECTION.KEY, such as hub.base",
                         word);
     }
-    if (quoted != dot) {
-        (void)snprintf(section, 256, "%.*s \"%.*s\"", (int)(quoted - word), word,
-                       (int)(dot - quoted - 1), quoted + 1);
+    if (first != last) {
+        (void)snprintf(section, 256, "%.*s \"%.*s\"", (int)(first - word), word,
+                       (int)(last - first - 1), first + 1);
     } else {
-        (void)snprintf(section, 256, "%.*s", (int)(dot - word), word);
+        (void)snprintf(section, 256, "%.*s", (int)(first - word), word);
     }
-    (void)snprintf(key, 64, "%s", dot + 1);
+    (void)snprintf(key, 64, "%s", last + 1);
     return CLI_OK;
+}
+
+/* What `ingled --print-config` says: every key with the value that holds, and errors on stderr.
+ * file: NULL for the usual one and its conf.d. */
+static enum cli_exit effective(const char *file, char *ret_text, size_t text_bytes)
+{
+    const char *argv[] = {NULL, "--print-config", file != NULL ? "--config" : NULL, file, NULL};
+    char ingled[PATH_MAX];
+    int status;
+
+    if (!runtime_program(ingled)) {
+        return cli_fail(CLI_UNREACHABLE, "ingled is neither beside ingle nor in PATH");
+    }
+    argv[0] = ingled;
+    status = proc_capture(argv, ret_text, text_bytes);
+    return status == 0 ? CLI_OK : status > 0 && status < 126 ? (enum cli_exit)status : CLI_FAIL;
 }
 
 static enum cli_exit get(const char *word)
 {
     char section[256], key[64], value[1024];
+    struct wanted w = {section, key, value, sizeof value, false};
     enum cli_exit e = split(word, section, key);
+    char *text = e == CLI_OK ? malloc(CONFIG_BYTES_MAX) : NULL;
 
-    if (e != CLI_OK) {
-        return e;
+    if (e == CLI_OK && text == NULL) {
+        e = cli_fail(CLI_FAIL, "out of memory");
     }
-    if (!conf_get(section, key, value, sizeof value)) {
-        return cli_fail(CLI_NOT_FOUND, "the configuration has no %s; the built-in default holds",
-                        word);
+    if (e == CLI_OK) {
+        e = effective(NULL, text, CONFIG_BYTES_MAX);
     }
-    (void)printf("%s\n", value);
-    return CLI_OK;
+    if (e == CLI_OK) {
+        (void)ini_parse_string(text, take_key, &w);
+        e = w.found ? CLI_OK : cli_fail(CLI_NOT_FOUND, "the configuration has no key %s", word);
+    }
+    if (e == CLI_OK) {
+        (void)printf("%s\n", value);
+    }
+    free(text);
+    return e;
 }
 
 /* A line's trimmed part before '=' equals key? */
@@ -148,20 +197,12 @@ static void rewrite(FILE *out, const char *text, const char *section, const char
     }
 }
 
-static enum cli_exit check_file(const char *path)
+/* file: NULL for the usual one and its conf.d. */
+static enum cli_exit check_file(const char *file)
 {
-    const char *argv[] = {NULL, "--check-config", path, NULL};
-    char ingled[PATH_MAX];
-    pid_t pid;
-    int status;
+    char unused[16];
 
-    if (!runtime_program(ingled)) {
-        return cli_fail(CLI_UNREACHABLE, "ingled is neither beside ingle nor in PATH");
-    }
-    argv[0] = ingled;
-    pid = proc_start(argv, -1, -1);
-    status = pid < 0 ? pid : proc_wait(pid, NULL, NULL);
-    return status == 0 ? CLI_OK : CLI_USAGE;
+    return effective(file, unused, sizeof unused);
 }
 
 static enum cli_exit set(const char *word, const char *value)
@@ -213,7 +254,6 @@ static enum cli_exit set(const char *word, const char *value)
 enum cli_exit verb_config(const struct cli_call *call)
 {
     const char *what = call->operands[0];
-    char path[PATH_MAX];
 
     if (strcmp(what, "get") == 0 && call->n_operands == 2) {
         return get(call->operands[1]);
@@ -222,8 +262,7 @@ enum cli_exit verb_config(const struct cli_call *call)
         return set(call->operands[1], call->operands[2]);
     }
     if (strcmp(what, "check") == 0 && call->n_operands <= 2) {
-        conf_path(path);
-        return check_file(call->n_operands == 2 ? call->operands[1] : path);
+        return check_file(call->n_operands == 2 ? call->operands[1] : NULL);
     }
     return cli_fail(CLI_USAGE, "usage: ingle config get SECTION.KEY | set SECTION.KEY VALUE | "
                                "check [FILE]");

@@ -7,6 +7,8 @@
 
 /* $XDG_CONFIG_HOME/ingle/ingle.conf */
 void conf_path(char ret[PATH_MAX]);
+/* Is there a section [model "name"]? */
+bool conf_has_model(const char *name);
 /* The value of [section] key: true when the file has it. */
 bool conf_get(const char *section, const char *key, char *ret_value, size_t value_bytes);
 

@@ -216,18 +216,15 @@ static void check_pip(struct report *r)
 
 static void check_config(struct report *r, const char *program)
 {
-    const char *argv[] = {program, "--check-config", NULL, NULL};
-    char path[PATH_MAX], found[PATH_MAX + 32], out[1024];
-    bool there, ok;
+    const char *argv[] = {program, "--print-config", NULL};
+    char path[PATH_MAX], found[PATH_MAX + 32], unused[16];
+    bool ok = proc_capture(argv, unused, sizeof unused) == 0;
 
     conf_path(path);
-    there = access(path, F_OK) == 0;
-    argv[2] = path;
-    ok = !there || proc_capture(argv, out, sizeof out) == 0;
     (void)snprintf(found, sizeof found, "%s%s", path,
-                   !there ? " (not there: the defaults hold)"
-                   : ok   ? ""
-                          : " has errors");
+                   !ok                       ? " has errors"
+                   : access(path, F_OK) != 0 ? " (not there: the defaults hold)"
+                                             : "");
     say(r, "config", ok ? VERDICT_OK : VERDICT_BAD, found, ok ? NULL : "see: ingle config check");
 }
 

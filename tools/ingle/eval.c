@@ -99,7 +99,7 @@ static int32_t *int_array(struct json_object *array, size_t *ret_n)
     if (!json_object_is_type(array, json_type_array)) {
         return NULL;
     }
-    *ret_n = json_object_array_length(array);
+    *ret_n = json_count(array);
     out = malloc((*ret_n + 1) * sizeof *out);
     for (size_t i = 0; out != NULL && i < *ret_n; i++) {
         out[i] = json_object_get_int(json_object_array_get_idx(array, i));
@@ -146,7 +146,7 @@ static double divergence(struct json_object *stored, const struct distribution *
     double ref_mass = 0, our_mass = 0, kl = 0;
 
     for (int pass = 0; pass < 2; pass++) {
-        for (size_t i = 0; i < json_object_array_length(stored); i++) {
+        for (size_t i = 0; i < json_count(stored); i++) {
             struct json_object *pair = json_object_array_get_idx(stored, i);
             int32_t id = json_object_get_int(json_object_array_get_idx(pair, 0));
             double ref = number_at(pair, 1);
@@ -198,9 +198,7 @@ static void score_prompt(struct json_object *prompt, const struct said *said, do
             said->after[i].ids[0] == json_object_get_int(json_object_array_get_idx(top1, i));
     }
     add_divergence(score, json_get(prompt, "last_topk"), &said->after[said->n - 1]);
-    for (size_t i = 0;
-         json_object_is_type(middle, json_type_array) && i < json_object_array_length(middle);
-         i++) {
+    for (size_t i = 0; i < json_count(middle); i++) {
         struct json_object *entry = json_object_array_get_idx(middle, i);
         int64_t pos = json_get_int(entry, "pos", -1);
 
@@ -208,9 +206,7 @@ static void score_prompt(struct json_object *prompt, const struct said *said, do
             add_divergence(score, json_get(entry, "topk"), &said->after[pos]);
         }
     }
-    for (size_t i = 0;
-         json_object_is_type(greedy, json_type_array) && i < json_object_array_length(greedy);
-         i++) {
+    for (size_t i = 0; i < json_count(greedy); i++) {
         struct json_object *step = json_object_array_get_idx(greedy, i);
 
         if (number_at(step, 1) < near_tie) {
@@ -301,10 +297,7 @@ static enum cli_exit feed(struct eval *v, struct json_object *prompt, const int3
     g.payload_bytes = said->n * sizeof *ids;
     g.n_prompt_logprobs = ALTERNATIVES + 1;
     g.n_logprobs = ALTERNATIVES;
-    g.max_tokens =
-        json_object_is_type(greedy, json_type_array) && json_object_array_length(greedy) > 0
-            ? (uint32_t)json_object_array_length(greedy)
-            : 1;
+    g.max_tokens = json_count(greedy) > 0 ? (uint32_t)json_count(greedy) : 1;
     g.ignore_eos = 1;
     e = request_run(v->client, REQUEST_GENERATE, &g, take, said, &result);
     if (e == CLI_OK && said->n_records != said->n) {
@@ -370,8 +363,7 @@ static enum cli_exit eval_prompt(struct eval *v, struct json_object *prompt, siz
 
     if (ids == NULL || n < 2 || n > UINT32_MAX / 2 ||
         !json_object_is_type(json_get(prompt, "text"), json_type_string) ||
-        !json_object_is_type(next, json_type_array) || json_object_array_length(next) != n - 1 ||
-        !json_object_is_type(top1, json_type_array) || json_object_array_length(top1) < n - 1) {
+        json_count(next) != n - 1 || json_count(top1) < n - 1) {
         free(ids);
         return cli_fail(CLI_USAGE,
                         "eval: prompt %zu (\"%s\") lacks text, ids, next_logprob or top1 "
@@ -396,7 +388,7 @@ static enum cli_exit eval_prompts(struct eval *v, struct json_object *prompts)
                      "ids", "mean |dlp|", "max |dlp|", "top-1", "mean KL", "run", "steps",
                      "perplexity");
     }
-    for (size_t i = 0; e == CLI_OK && i < json_object_array_length(prompts); i++) {
+    for (size_t i = 0; e == CLI_OK && i < json_count(prompts); i++) {
         e = eval_prompt(v, json_object_array_get_idx(prompts, i), i);
     }
     if (v->as_json) {
@@ -420,7 +412,7 @@ static enum cli_exit eval_prompts(struct eval *v, struct json_object *prompts)
 /* tokens-MODEL.json: strings with two id lists each, and nothing else to compare. */
 static enum cli_exit eval_strings(struct eval *v, struct json_object *strings)
 {
-    size_t n_strings = json_object_array_length(strings), n_equal = 0;
+    size_t n_strings = json_count(strings), n_equal = 0;
     enum cli_exit e = CLI_OK;
 
     for (size_t i = 0; e == CLI_OK && i < n_strings; i++) {

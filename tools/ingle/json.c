@@ -207,3 +207,8 @@ bool json_get_bool(struct json_object *object, const char *key, bool absent)
     return json_object_is_type(value, json_type_boolean) ? json_object_get_boolean(value) != 0
                                                          : absent;
 }
+
+size_t json_count(struct json_object *array)
+{
+    return json_object_is_type(array, json_type_array) ? json_object_array_length(array) : 0;
+}

@@ -39,5 +39,7 @@ const char *json_get_str(struct json_object *object, const char *key, const char
 int64_t json_get_int(struct json_object *object, const char *key, int64_t absent);
 bool json_get_bool(struct json_object *object, const char *key, bool absent);
 struct json_object *json_get(struct json_object *object, const char *key);
+/* Elements of an array; 0 for anything else. */
+size_t json_count(struct json_object *array);
 
 #endif

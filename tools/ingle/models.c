@@ -148,9 +148,7 @@ static void ollama_manifest(struct scan *s, const char *path, const char *below)
     manifest = json_parse(text, bytes);
     free(text);
     layers = json_get(manifest, "layers");
-    for (size_t i = 0; json_object_is_type(layers, json_type_array) &&
-                       i < json_object_array_length(layers) && !s->stop;
-         i++) {
+    for (size_t i = 0; i < json_count(layers) && !s->stop; i++) {
         struct json_object *layer = json_object_array_get_idx(layers, i);
         const char *digest = json_get_str(layer, "digest", "");
 

@@ -284,7 +284,7 @@ static struct json_object *choose(struct json_object *files, const char *repo, c
     struct json_object *only = NULL, *usual = NULL;
     int n_models = 0, n_usual = 0;
 
-    for (size_t i = 0; i < json_object_array_length(files); i++) {
+    for (size_t i = 0; i < json_count(files); i++) {
         struct json_object *file = json_object_array_get_idx(files, i);
         const char *name = json_get_str(file, "rfilename", "");
 
@@ -315,7 +315,7 @@ static struct json_object *choose(struct json_object *files, const char *repo, c
     (void)cli_fail(CLI_NOT_FOUND, "%s%s%s; which of these?", repo,
                    wanted != NULL ? " has no " : " has several GGUF files",
                    wanted != NULL ? wanted : "");
-    for (size_t i = 0; i < json_object_array_length(files); i++) {
+    for (size_t i = 0; i < json_count(files); i++) {
         const char *name = json_get_str(json_object_array_get_idx(files, i), "rfilename", "");
 
         if (is_model_file(name)) {

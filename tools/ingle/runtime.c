@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tools/ingle/conf.h"
 #include "tools/ingle/json.h"
 #include "tools/ingle/models.h"
 #include "tools/ingle/paths.h"
@@ -149,15 +150,14 @@ static void take_progress(void *arg, const char *text)
 {
     struct admin_progress *p = arg;
     struct json_object *object = json_parse(text, strlen(text));
-    struct json_object *at = json_get(object, "progress");
-    int64_t total = json_get_int(at, "total", 0);
+    int64_t total = json_get_int(object, "total", 0);
 
     if (p->what != NULL && total > 0) {
         if (!p->started) {
             progress_start(&p->progress, p->what, (uint64_t)total);
             p->started = true;
         }
-        progress_at(&p->progress, (uint64_t)json_get_int(at, "done", 0));
+        progress_at(&p->progress, (uint64_t)json_get_int(object, "done", 0));
     }
     json_object_put(object);
 }
@@ -225,24 +225,6 @@ enum cli_exit runtime_ask(struct ingle_client *client, const char *verb, const c
     return e;
 }
 
-/* The one model in our own folder, or CLI_USAGE when there is a choice to make. */
-struct only {
-    char name[256];
-    int n;
-};
-
-static bool count_own(const struct model_entry *entry, void *arg)
-{
-    struct only *only = arg;
-
-    if (entry->store != STORE_INGLE) {
-        return false;
-    }
-    (void)snprintf(only->name, sizeof only->name, "%s", entry->name);
-    only->n++;
-    return true;
-}
-
 static enum cli_exit open_request(const struct cli_call *call, const char *path, char **ret)
 {
     static const int bits[] = {16, 8, 4};
@@ -296,11 +278,16 @@ static enum cli_exit open_request(const struct cli_call *call, const char *path,
 enum cli_exit runtime_open_named(struct ingle_client *client, const struct cli_call *call,
                                  const char *name, struct model_info *ret)
 {
-    char path[PATH_MAX] = "";
+    char path[PATH_MAX];
     struct json_object *reply;
     char *request = NULL;
-    enum cli_exit e = name[0] != 0 ? model_resolve(name, path) : CLI_OK;
+    enum cli_exit e = CLI_OK;
 
+    if (name[0] == 0 || conf_has_model(name)) { /* the runtime's default, or its own section */
+        path_format(path, "%s", name);
+    } else {
+        e = model_resolve(name, path);
+    }
     if (e == CLI_OK) {
         e = open_request(call, path, &request);
     }
@@ -320,24 +307,57 @@ enum cli_exit runtime_open_named(struct ingle_client *client, const struct cli_c
     return CLI_OK;
 }
 
+/* The one model of our own folder. */
+struct only {
+    char name[256];
+    int n;
+};
+
+static bool count_own(const struct model_entry *entry, void *arg)
+{
+    struct only *only = arg;
+
+    if (entry->store != STORE_INGLE) {
+        return false;
+    }
+    (void)snprintf(only->name, sizeof only->name, "%s", entry->name);
+    only->n++;
+    return true;
+}
+
+static enum cli_exit has_default(struct ingle_client *client, bool *ret)
+{
+    struct json_object *reply, *models;
+    enum cli_exit e = runtime_ask(client, "models", NULL, NULL, &reply);
+
+    *ret = false;
+    if (e != CLI_OK) {
+        return e;
+    }
+    models = json_get(reply, "models");
+    for (size_t i = 0; i < json_count(models); i++) {
+        *ret |= json_get_bool(json_object_array_get_idx(models, i), "default", false);
+    }
+    json_object_put(reply);
+    return CLI_OK;
+}
+
 enum cli_exit runtime_open(struct ingle_client *client, const struct cli_call *call,
                            struct model_info *ret)
 {
     const char *name = cli_value(call, "model");
-    struct json_object *status;
     struct only only = {"", 0};
     enum cli_exit e;
+    bool there;
 
     if (name != NULL) {
         return runtime_open_named(client, call, name, ret);
     }
-    e = runtime_ask(client, "ps", NULL, NULL, &status);
+    e = has_default(client, &there);
     if (e != CLI_OK) {
         return e;
     }
-    e = json_get_str(status, "default_model", "")[0] != 0 ? CLI_OK : CLI_NOT_FOUND;
-    json_object_put(status);
-    if (e == CLI_OK) {
+    if (there) {
         return runtime_open_named(client, call, "", ret);
     }
     models_scan(count_own, &only);
