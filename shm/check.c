@@ -28,7 +28,7 @@ static bool all_zero(const void *p, size_t bytes)
 int ingle_check_hdr(const void *msg, size_t bytes, uint32_t from, struct ingle_ctl_hdr *ret)
 {
     struct ingle_ctl_hdr h;
-    const struct ingle_ctl_kind *kind;
+    const struct ingle_ctl_rule *kind;
     uint16_t flags_known;
 
     if (bytes < sizeof h || bytes > INGLE_CTL_BYTES_MAX) {

@@ -10,7 +10,7 @@
                         .bytes_min = (least),  \
                         .bytes_max = (most),   \
                         .n_fds = (fds)},
-static const struct ingle_ctl_kind kinds[INGLE_CTL_TYPE_END] = {INGLE_CTL_TABLE(KIND)};
+static const struct ingle_ctl_rule kinds[INGLE_CTL_TYPE_END] = {INGLE_CTL_TABLE(KIND)};
 #undef KIND
 
 #define COUNT(id, text, from, least, most, fds) +1
@@ -41,7 +41,7 @@ static const char *const rejects[INGLE_REJECT_DENIED + 1] = {
     [INGLE_REJECT_DENIED] = "permission denied",
 };
 
-const struct ingle_ctl_kind *ingle_ctl_kind(uint32_t type)
+const struct ingle_ctl_rule *ingle_ctl_kind(uint32_t type)
 {
     return type > 0 && type < INGLE_CTL_TYPE_END ? &kinds[type] : NULL;
 }

@@ -30,7 +30,7 @@ extern "C" {
     X(ADMIN, "ADMIN", INGLE_FROM_CLIENT, 34, INGLE_CTL_BYTES_MAX, 0)         \
     X(ADMIN_REPLY, "ADMIN_REPLY", INGLE_FROM_RUNTIME, 32, INGLE_CTL_BYTES_MAX, 0)
 
-struct ingle_ctl_kind {
+struct ingle_ctl_rule {
     const char *name;
     uint32_t senders, bytes_min, bytes_max, n_fds;
 };
@@ -42,7 +42,7 @@ struct ingle_ctl_kind {
  *
  * Returns static storage, NULL for a type that does not exist.  Thread: any.
  */
-const struct ingle_ctl_kind *ingle_ctl_kind(uint32_t type);
+const struct ingle_ctl_rule *ingle_ctl_kind(uint32_t type);
 
 /**
  * The name of an operation, for logs and listings.

@@ -59,7 +59,7 @@ void ingle_wake_all(INGLE_ATOMIC_U32 *seq);
  *
  * Ownership: borrows.  Thread: bell.  Never blocks.
  * Returns 0 (also when the queue is full: then the client has unread bells, which wake it as well),
- * or -errno of send(2) (-EPIPE: the client is gone).
+ * or -errno of send(2) (-EPIPE, -ECONNRESET: the client is gone).
  */
 int ingle_wake_bell(int socket, uint32_t bits);
 

@@ -693,7 +693,7 @@ int ingle_arm(struct ingle_client *client)
 
 /* ---- words ----------------------------------------------------------------------------------- */
 
-int ingle_session_info(const struct ingle_client *client, struct ingle_session_info *ret)
+int ingle_session(const struct ingle_client *client, struct ingle_session_info *ret)
 {
     uint32_t flags;
     int res = ingle_client_usable(client);

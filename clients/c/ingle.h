@@ -107,7 +107,7 @@ struct ingle_session_info {
  *
  * Ownership: fills *ret.
  */
-INGLE_API int ingle_session_info(const struct ingle_client *client, struct ingle_session_info *ret);
+INGLE_API int ingle_session(const struct ingle_client *client, struct ingle_session_info *ret);
 
 /* ---- requests -------------------------------------------------------------------------------- */
 

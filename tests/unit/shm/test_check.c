@@ -92,7 +92,7 @@ static void every_kind_has_a_name_and_bounds_that_its_struct_meets(void **state)
     assert_null(ingle_ctl_kind(INGLE_CTL_TYPE_END));
     assert_null(ingle_ctl_kind(UINT32_MAX));
     for (uint32_t t = 1; t < INGLE_CTL_TYPE_END; t++) {
-        const struct ingle_ctl_kind *k = ingle_ctl_kind(t);
+        const struct ingle_ctl_rule *k = ingle_ctl_kind(t);
 
         assert_non_null(k->name);
         assert_in_range(k->bytes_min, 32, k->bytes_max);
