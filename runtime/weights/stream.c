@@ -109,8 +109,9 @@ static void completed(struct run *r, struct block *b, int res)
         b->code = res;
     } else {
         b->got += (uint64_t)res;
-        if (res > 0 && b->got < b->want) {
-            b->got &= ~(SECTOR_BYTES - 1); /* O_DIRECT goes on from a sector */
+        /* Short: O_DIRECT goes on from a sector; less than one means that the file ends here. */
+        if (b->got < b->want && (uint64_t)res >= SECTOR_BYTES) {
+            b->got &= ~(SECTOR_BYTES - 1);
             submit(r, b);
         }
     }
