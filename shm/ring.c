@@ -196,6 +196,18 @@ int ingle_cq_write(struct ingle_cq_writer *w, const struct ingle_cqe *cqe)
     return res;
 }
 
+int ingle_cq_writer_room(struct ingle_cq_writer *w, uint32_t want)
+{
+    if (w->out.n - (w->out.tail - w->out.head) < want) {
+        int res = out_refresh(&w->out);
+
+        if (res != 0) {
+            return res;
+        }
+    }
+    return (int)(w->out.n - (w->out.tail - w->out.head));
+}
+
 uint32_t ingle_cq_publish(struct ingle_cq_writer *w)
 {
     return out_publish(&w->out);

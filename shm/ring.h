@@ -127,6 +127,14 @@ void ingle_cq_writer_init(struct ingle_cq_writer *w, const void *c2s, void *s2c,
 int ingle_cq_write(struct ingle_cq_writer *w, const struct ingle_cqe *cqe);
 
 /**
+ * How many completions there is room for. The client's line is looked at only when what is known
+ * is less than want.
+ *
+ * Ownership: borrows.  Thread: io.  Returns 0..n, or -EPROTO (a lying head): drop the client.
+ */
+int ingle_cq_writer_room(struct ingle_cq_writer *w, uint32_t want);
+
+/**
  * Make everything written visible.
  *
  * Ownership: borrows.  Thread: io.  Returns c2s.need_wake as it was afterwards (INGLE_WAKE_* and

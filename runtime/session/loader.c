@@ -1,0 +1,158 @@
+/* Owns the load thread and the backends; a job belongs to load from give to take. One job at a
+ * time, in order. Everything slow about a model happens here: reading, packing, unmapping. */
+#include "runtime/session/loader.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "runtime/backend/backend.h"
+#include "runtime/model/model.h"
+
+static void note_progress(void *arg, uint64_t done_bytes, uint64_t total_bytes)
+{
+    struct ingle_load *job = arg;
+
+    atomic_store_explicit(&job->total_bytes, total_bytes, memory_order_relaxed);
+    atomic_store_explicit(&job->done_bytes, done_bytes, memory_order_relaxed);
+}
+
+static int find_backend(struct ingle_loader *loader, const struct ingle_model_want *want,
+                        struct ingle_backend **ret, struct ingle_error *err)
+{
+    bool null = want->path[0] == '\0';
+    struct ingle_backend **backend = null                ? &loader->load.null
+                                     : want->ref_kernels ? &loader->load.ref
+                                                         : &loader->load.fast;
+    struct ingle_cpu_options options = {
+        .n_workers = loader->load.n_threads,
+        .kernels = want->ref_kernels ? ingle_kernels_ref() : NULL,
+        .pin = true,
+        .spin_us = 20,
+    };
+    int res = 0;
+
+    if (*backend == NULL) {
+        res = null ? ingle_backend_null_create(backend, err)
+                   : ingle_backend_cpu_create(&options, backend, err);
+    }
+    *ret = *backend;
+    return res;
+}
+
+static int load_model(struct ingle_loader *loader, struct ingle_load *job, struct ingle_error *err)
+{
+    const struct ingle_model_want *want = &job->want;
+    struct ingle_model_options options = {.act_mode = want->activations,
+                                          .progress = note_progress,
+                                          .progress_arg = job,
+                                          .cancel = &job->cancel};
+    struct ingle_engine_options engine = {.kv_bits = want->kv_bits,
+                                          .kv_bytes = job->kv_bytes,
+                                          .context_tokens = want->context_tokens};
+    struct ingle_model *model = NULL;
+    struct ingle_backend *backend;
+    int res = find_backend(loader, want, &backend, err);
+
+    if (res == 0 && want->path[0] != '\0') {
+        res = ingle_model_load(want->path, &options, &model, err);
+    }
+    if (res == 0) {
+        res = ingle_engine_create(model, backend, &loader->load.limits, &engine, &job->engine, err);
+    }
+    if (res != 0) {
+        ingle_model_free(model);
+    }
+    return res;
+}
+
+static void work(struct ingle_loader *loader, struct ingle_load *job)
+{
+    int res = 0;
+
+    memset(&job->err, 0, sizeof job->err);
+    switch (job->step) {
+    case INGLE_LOAD_ESTIMATE:
+        if (job->want.path[0] != '\0') {
+            res = ingle_model_estimate(job->want.path, &job->resident_bytes, &job->err);
+        }
+        break;
+    case INGLE_LOAD_MODEL:
+        res = load_model(loader, job, &job->err);
+        break;
+    case INGLE_LOAD_FREE:
+        ingle_engine_free(job->engine);
+        job->engine = NULL;
+        break;
+    }
+    ingle_assert(res == job->err.code);
+}
+
+static void *load_main(void *arg)
+{
+    struct ingle_loader *loader = arg;
+    struct ingle_load *job;
+
+    while (!atomic_load_explicit(&loader->stop, memory_order_acquire)) {
+        uint32_t ticket = ingle_park_ticket(&loader->park);
+        uint64_t one = 1;
+
+        if (!ingle_spsc_pop(&loader->jobs, &job)) {
+            ingle_park_wait(&loader->park, ticket, -1);
+            continue;
+        }
+        ingle_park_cancel(&loader->park);
+        work(loader, job);
+        ingle_assert(ingle_spsc_push(&loader->done, &job));
+        if (write(loader->io_eventfd, &one, sizeof one) != sizeof one) {
+            continue; /* a full counter already wakes io */
+        }
+    }
+    return NULL;
+}
+
+int ingle_loader_start(struct ingle_loader *loader, int io_eventfd, uint32_t n_threads,
+                       const struct ingle_sched_options *limits, struct ingle_error *err)
+{
+    int res;
+
+    memset(loader, 0, sizeof *loader);
+    ingle_spsc_init(&loader->jobs, loader->job_slots, 64, sizeof(struct ingle_load *));
+    ingle_spsc_init(&loader->done, loader->done_slots, 64, sizeof(struct ingle_load *));
+    loader->io_eventfd = io_eventfd;
+    loader->load.n_threads = n_threads;
+    loader->load.limits = *limits;
+    res = pthread_create(&loader->thread, NULL, load_main, loader);
+    if (res != 0) {
+        return ingle_fail(err, -res, "cannot start the load thread: %s", strerror(res));
+    }
+    (void)pthread_setname_np(loader->thread, "ingle-load");
+    return 0;
+}
+
+void ingle_loader_stop(struct ingle_loader *loader)
+{
+    atomic_store_explicit(&loader->stop, true, memory_order_release);
+    ingle_park_wake(&loader->park);
+    (void)pthread_join(loader->thread, NULL);
+}
+
+void ingle_loader_fini(struct ingle_loader *loader)
+{
+    ingle_backend_destroy(loader->load.fast);
+    ingle_backend_destroy(loader->load.ref);
+    ingle_backend_destroy(loader->load.null);
+    memset(&loader->load, 0, sizeof loader->load);
+}
+
+void ingle_loader_give(struct ingle_loader *loader, struct ingle_load *job)
+{
+    ingle_assert(ingle_spsc_push(&loader->jobs, &job));
+    ingle_park_wake(&loader->park);
+}
+
+struct ingle_load *ingle_loader_take(struct ingle_loader *loader)
+{
+    struct ingle_load *job;
+
+    return ingle_spsc_pop(&loader->done, &job) ? job : NULL;
+}
