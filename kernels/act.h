@@ -1,4 +1,4 @@
-/* Activation rows as the kernels lay them out, and the quantisation that fills them.
+/* Activation rows as the kernels lay them out; ref/act_put.h fills them.
  *
  *   F32    cols floats
  *   INT8   one struct ingle_act8 per group of 32 columns
@@ -51,9 +51,5 @@ static inline uint32_t ingle_act_groups(uint32_t cols)
 {
     return (cols + INGLE_ACT_GROUP - 1) / INGLE_ACT_GROUP;
 }
-
-/* Quantise (or copy) columns [32 group, min(32 group + 32, cols)) of one row. x holds 32 values;
- * those beyond cols are ignored. The reference; vector variants write the same bytes. */
-void ingle_act_put_group(const struct ingle_act *act, uint32_t row, uint32_t group, const float *x);
 
 #endif

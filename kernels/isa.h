@@ -1,18 +1,32 @@
 /* The names of every variant of every operation, for the tables alone (kernels.c, x86/tables.c).
- * A file kernels/<isa>/<op>_<isa>.c defines ingle_<op>_<isa>; the reference is kernels/ref/<op>.c.
+ * A file kernels/x86/<op>_<isa>.c defines ingle_<op>_<isa>; the reference is kernels/ref/<op>.c.
  */
 #ifndef INGLE_KERNELS_ISA_H
 #define INGLE_KERNELS_ISA_H
 #include "kernels/kernels.h"
 
+/* The row-wise operations are one plain source (kernels/ref) that is compiled once for each
+ * instruction set: INGLE_ISA, a compiler argument, is the suffix of the names it defines. The
+ * compiler may use wider registers, never another order or rounding. */
+#ifndef INGLE_ISA
+#define INGLE_ISA ref
+#endif
+#define INGLE_PASTE2(op, isa) ingle_##op##_##isa
+#define INGLE_PASTE(op, isa)  INGLE_PASTE2(op, isa)
+#define INGLE_VARIANT(op)     INGLE_PASTE(op, INGLE_ISA)
+
 ingle_op_fn ingle_embed_ref, ingle_norm_ref, ingle_quant_ref, ingle_matmul_ref, ingle_glu_ref;
 ingle_op_fn ingle_qkv_store_ref, ingle_kv_seal_ref, ingle_attn_ref;
 ingle_row_stat_fn ingle_row_stat_ref;
 
+ingle_op_fn ingle_embed_avx2, ingle_norm_avx2, ingle_quant_avx2, ingle_glu_avx2;
 ingle_op_fn ingle_qkv_store_avx2, ingle_kv_seal_avx2, ingle_attn_avx2;
+ingle_row_stat_fn ingle_row_stat_avx2;
 
-ingle_op_fn ingle_matmul_avx512;
+ingle_op_fn ingle_embed_avx512, ingle_norm_avx512, ingle_quant_avx512, ingle_matmul_avx512,
+    ingle_glu_avx512;
 ingle_op_fn ingle_qkv_store_avx512, ingle_kv_seal_avx512, ingle_attn_avx512;
+ingle_row_stat_fn ingle_row_stat_avx512;
 
 /* Tables of this machine's instruction sets that this CPU can execute, slowest first; returns how
  * many were written to ret. */

@@ -18,16 +18,17 @@ static void embed_row(const struct ingle_matrix *w, uint32_t row, float scale, f
     }
     for (uint32_t b = 0; b < shape.blocks; b++) {
         float d[2], m[2];
+        uint8_t code[INGLE_BLOCK_COLS];
         ingle_tile_scales(form, tile, shape, b, r, d, m);
+        ingle_tile_codes(w->type, tile, shape, b, r, code);
         for (uint32_t c = 0; c < INGLE_BLOCK_COLS; c++) {
-            uint32_t code = ingle_tile_code(w->type, form, tile, shape, b, r, c);
-            float product = d[c / 16] * (float)((int32_t)code - form.zero);
+            float product = d[c / 16] * (float)(code[c] - form.zero);
             x[b * INGLE_BLOCK_COLS + c] = scale * (form.min ? product + m[c / 16] : product);
         }
     }
 }
 
-void ingle_embed_ref(const struct ingle_op *op, const struct ingle_worker *worker)
+void INGLE_VARIANT(embed)(const struct ingle_op *op, const struct ingle_worker *worker)
 {
     const struct ingle_arg_embed *arg = &op->embed;
     struct ingle_share share = ingle_share(arg->T, worker);

@@ -18,11 +18,17 @@ static inline float ingle_lanes_tree(float lane[INGLE_LANES])
     return lane[0];
 }
 
-/* sum a[i] * b[i], n a multiple of 16. */
+/* sum a[i] * b[i] */
 static inline float ingle_lanes_dot(const float *a, const float *b, uint32_t n)
 {
     float lane[INGLE_LANES] = {0};
-    for (uint32_t i = 0; i < n; i++) {
+    uint32_t i = 0;
+    for (; i + INGLE_LANES <= n; i += INGLE_LANES) {
+        for (uint32_t j = 0; j < INGLE_LANES; j++) {
+            lane[j] = fmaf(a[i + j], b[i + j], lane[j]);
+        }
+    }
+    for (; i < n; i++) {
         lane[i % INGLE_LANES] = fmaf(a[i], b[i], lane[i % INGLE_LANES]);
     }
     return ingle_lanes_tree(lane);

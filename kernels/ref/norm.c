@@ -1,33 +1,35 @@
 /* The residual sum and RMS normalisation, row by row:
  *
- *   sum of squares  lane j = 0..15 takes k = j, j + 16, .. by fmaf; then the lanes are added
- *                   l + 8, l + 4, l + 2, l + 1
+ *   sum of squares  in the lanes of lanes.h
  *   r               1 / sqrtf(sum / E + eps)
  *   result          (v[k] * r) * gain[k]
  *
  * Rows are divided among the workers. */
 #include <math.h>
 
-#include "kernels/act.h"
 #include "kernels/isa.h"
+#include "kernels/ref/act_put.h"
+#include "kernels/ref/lanes.h"
 #include "kernels/work.h"
-
-enum {
-    LANES = 16
-};
 
 static float inverse_rms(const float *v, uint32_t n, float eps)
 {
-    float lane[LANES] = {0};
-    for (uint32_t k = 0; k < n; k++) {
-        lane[k % LANES] = fmaf(v[k], v[k], lane[k % LANES]);
-    }
-    for (uint32_t step = LANES / 2; step > 0; step /= 2) {
-        for (uint32_t j = 0; j < step; j++) {
-            lane[j] += lane[j + step];
+    return 1.0f / sqrtf(ingle_lanes_dot(v, v, n) / (float)n + eps);
+}
+
+/* x += add, or the normed add. */
+static void add_residual(const struct ingle_arg_norm *arg, const float *add, float *x)
+{
+    if (!arg->post_gain) {
+        for (uint32_t k = 0; k < arg->E; k++) {
+            x[k] += add[k];
         }
+        return;
     }
-    return 1.0f / sqrtf(lane[0] / (float)n + eps);
+    float scale = inverse_rms(add, arg->E, arg->eps);
+    for (uint32_t k = 0; k < arg->E; k++) {
+        x[k] += add[k] * scale * arg->post_gain[k];
+    }
 }
 
 static void norm_row(const struct ingle_arg_norm *arg, uint64_t r)
@@ -36,11 +38,7 @@ static void norm_row(const struct ingle_arg_norm *arg, uint64_t r)
     uint32_t E = arg->E;
     float *x = arg->x + t * E;
     if (arg->add) {
-        const float *add = arg->add + t * E;
-        float scale = arg->post_gain ? inverse_rms(add, E, arg->eps) : 1.0f;
-        for (uint32_t k = 0; k < E; k++) {
-            x[k] += arg->post_gain ? add[k] * scale * arg->post_gain[k] : add[k];
-        }
+        add_residual(arg, arg->add + t * E, x);
     }
     if (!arg->out && !arg->out_f32) {
         return;
@@ -51,17 +49,17 @@ static void norm_row(const struct ingle_arg_norm *arg, uint64_t r)
         float group[INGLE_ACT_GROUP];
         for (uint32_t k = 0; k < n; k++) {
             group[k] = x[first + k] * scale * arg->gain[first + k];
-            if (arg->out_f32) {
-                arg->out_f32[r * E + first + k] = group[k];
-            }
+        }
+        if (arg->out_f32) {
+            memcpy(arg->out_f32 + r * E + first, group, n * sizeof group[0]);
         }
         if (arg->out) {
-            ingle_act_put_group(arg->out, (uint32_t)r, first / INGLE_ACT_GROUP, group);
+            ingle_act_put_group(arg->out, r, first / INGLE_ACT_GROUP, group);
         }
     }
 }
 
-void ingle_norm_ref(const struct ingle_op *op, const struct ingle_worker *worker)
+void INGLE_VARIANT(norm)(const struct ingle_op *op, const struct ingle_worker *worker)
 {
     const struct ingle_arg_norm *arg = &op->norm;
     assert(!arg->index || !arg->add);

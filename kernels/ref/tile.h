@@ -47,20 +47,36 @@ static inline void ingle_tile_scales(struct ingle_wform form, const uint8_t *til
     }
 }
 
-static inline uint32_t ingle_tile_code(enum ingle_wtype type, struct ingle_wform form,
-                                       const uint8_t *tile, struct ingle_tile_shape shape,
-                                       uint32_t b, uint32_t r, uint32_t c)
+/* Four codes at a time: field s / w of the word that holds columns 4 s .. 4 s + 3 of row r. */
+static inline void ingle_tile_plane(const uint8_t *plane, uint32_t width, uint32_t b, uint32_t r,
+                                    uint32_t shift, uint32_t code[8])
+{
+    uint32_t mask = ((1u << width) - 1u) * 0x01010101u;
+    for (uint32_t s = 0; s < 8; s++) {
+        uint32_t word;
+        memcpy(&word, plane + 64 * ((uint64_t)width * b + s % width) + 4 * r, sizeof word);
+        code[s] |= (word >> width * (s / width) & mask) << shift;
+    }
+}
+
+/* The 32 codes of one row of a block. */
+static inline void ingle_tile_codes(enum ingle_wtype type, const uint8_t *tile,
+                                    struct ingle_tile_shape shape, uint32_t b, uint32_t r,
+                                    uint8_t ret[INGLE_BLOCK_COLS])
 {
     static const uint8_t iq4_nl[16] = INGLE_IQ4_NL_TABLE;
-    uint32_t s = c / 4, j = c % 4, code;
-    uint32_t low = form.low_bits, high = form.high_bits;
-    code = tile[64 * ((uint64_t)low * b + s % low) + 4 * r + j] >> low * (s / low);
-    code &= (1u << low) - 1u;
-    if (high) {
-        uint32_t bits = tile[shape.high + 64 * ((uint64_t)high * b + s % high) + 4 * r + j];
-        code |= (bits >> high * (s / high) & ((1u << high) - 1u)) << low;
+    struct ingle_wform form = ingle_wform(type);
+    uint32_t code[8] = {0};
+    ingle_tile_plane(tile, form.low_bits, b, r, 0, code);
+    if (form.high_bits) {
+        ingle_tile_plane(tile + shape.high, form.high_bits, b, r, form.low_bits, code);
     }
-    return type == INGLE_W_IQ4_NL ? iq4_nl[code] : code;
+    memcpy(ret, code, sizeof code);
+    if (type == INGLE_W_IQ4_NL) {
+        for (uint32_t c = 0; c < INGLE_BLOCK_COLS; c++) {
+            ret[c] = iq4_nl[ret[c]];
+        }
+    }
 }
 
 static inline void ingle_tile_block(enum ingle_wtype type, const uint8_t *tile,
@@ -70,14 +86,15 @@ static inline void ingle_tile_block(enum ingle_wtype type, const uint8_t *tile,
     struct ingle_wform form = ingle_wform(type);
     for (uint32_t r = 0; r < INGLE_TILE_ROWS; r++) {
         float d[2], m[2];
+        uint8_t code[INGLE_BLOCK_COLS];
         ingle_tile_scales(form, tile, shape, b, r, d, m);
+        ingle_tile_codes(type, tile, shape, b, r, code);
         for (uint32_t h = 0; h < 2; h++) {
             ret->d[h][r] = d[h];
             ret->m[h][r] = m[h];
         }
         for (uint32_t c = 0; c < INGLE_BLOCK_COLS; c++) {
-            uint32_t code = ingle_tile_code(type, form, tile, shape, b, r, c);
-            ret->w[c][r] = (int16_t)((int32_t)code - form.zero);
+            ret->w[c][r] = (int16_t)(code[c] - form.zero);
         }
     }
 }

@@ -10,32 +10,32 @@ static const struct ingle_kernels table_avx2 = {
     .isa = "avx2",
     .op =
         {
-            [INGLE_K_EMBED] = ingle_embed_ref,
-            [INGLE_K_NORM] = ingle_norm_ref,
-            [INGLE_K_QUANT] = ingle_quant_ref,
+            [INGLE_K_EMBED] = ingle_embed_avx2,
+            [INGLE_K_NORM] = ingle_norm_avx2,
+            [INGLE_K_QUANT] = ingle_quant_avx2,
             [INGLE_K_MATMUL] = ingle_matmul_ref,
             [INGLE_K_QKV_STORE] = ingle_qkv_store_avx2,
             [INGLE_K_KV_SEAL] = ingle_kv_seal_avx2,
             [INGLE_K_ATTN] = ingle_attn_avx2,
-            [INGLE_K_GLU] = ingle_glu_ref,
+            [INGLE_K_GLU] = ingle_glu_avx2,
         },
-    .row_stat = ingle_row_stat_ref,
+    .row_stat = ingle_row_stat_avx2,
 };
 
 static const struct ingle_kernels table_avx512 = {
     .isa = "avx512vnni",
     .op =
         {
-            [INGLE_K_EMBED] = ingle_embed_ref,
-            [INGLE_K_NORM] = ingle_norm_ref,
-            [INGLE_K_QUANT] = ingle_quant_ref,
+            [INGLE_K_EMBED] = ingle_embed_avx512,
+            [INGLE_K_NORM] = ingle_norm_avx512,
+            [INGLE_K_QUANT] = ingle_quant_avx512,
             [INGLE_K_MATMUL] = ingle_matmul_avx512,
             [INGLE_K_QKV_STORE] = ingle_qkv_store_avx512,
             [INGLE_K_KV_SEAL] = ingle_kv_seal_avx512,
             [INGLE_K_ATTN] = ingle_attn_avx512,
-            [INGLE_K_GLU] = ingle_glu_ref,
+            [INGLE_K_GLU] = ingle_glu_avx512,
         },
-    .row_stat = ingle_row_stat_ref,
+    .row_stat = ingle_row_stat_avx512,
 };
 
 /* __builtin_cpu_supports also asks whether the system saves the registers; F16C it does not know

@@ -89,7 +89,6 @@ CHECK_ONCE_TESTS(CHECK_DECLARE)
 /* ---- benchmark ---- */
 /* Seconds of one call of run(arg), the least of several rounds. */
 double check_time(void (*run)(void *arg), void *arg);
-uint64_t check_now_ns(void);
 /* Op on n threads at once: seconds, least of several rounds. */
 double check_time_op(const struct ingle_kernels *table, const struct ingle_op *ops, uint32_t n_ops,
                      uint32_t workers);
