@@ -478,12 +478,14 @@ INLINE int32_t draw_from_all(float temperature, const float *x, uint32_t V, int3
 
 /* The kernel's statistics, or for a row that is not finite the same by hand. A row without any
  * usable number has maximum -Inf and every log-probability -Inf. */
-static struct ingle_row_stat row_stat_of(const float *x, uint32_t V, ingle_row_stat_fn *row_stat)
+static struct ingle_row_stat row_stat_of(const float *x, uint32_t V, ingle_row_stat_fn *row_stat,
+                                         bool *ret_finite)
 {
     struct ingle_row_stat stat = row_stat(x, V);
     double sum = 0.0;
 
-    if (isfinite(stat.logsumexp)) {
+    *ret_finite = isfinite(stat.logsumexp);
+    if (*ret_finite) {
         return stat;
     }
     stat = (struct ingle_row_stat){.max = -INFINITY};
@@ -552,7 +554,9 @@ INLINE int32_t choose(const struct ingle_sampling *s, const float *x, uint32_t V
             /* A candidate with less than (1 - top_p) / V is not among those that top-p keeps: all
              * such together hold less than 1 - top_p. Nor is one below min_p. A little slack
              * covers rounding; the filters below decide. */
-            struct ingle_row_stat stat = known != NULL ? *known : row_stat_of(x, V, row_stat);
+            bool finite;
+            struct ingle_row_stat stat =
+                known != NULL ? *known : row_stat_of(x, V, row_stat, &finite);
 
             total = (double)ingle_expf(stat.logsumexp - stat.max);
             if (s->top_p < 1.0f) {
@@ -616,16 +620,14 @@ void ingle_sampler_pick(const struct ingle_sampling *s, float *logits, uint32_t 
                         struct ingle_choice *ret)
 {
     struct scratch scratch = lay_out(memory, V);
-    struct ingle_row_stat stat = row_stat(logits, V);
+    bool finite;
+    struct ingle_row_stat stat = row_stat_of(logits, V, row_stat, &finite);
     const struct ingle_row_stat *known = &stat;
     const float *x = logits;
     int32_t best;
 
-    if (!isfinite(stat.logsumexp)) {
-        for (uint32_t i = 0; i < V; i++) {
-            logits[i] = clean(logits[i]);
-        }
-        stat = row_stat_of(logits, V, row_stat);
+    for (uint32_t i = 0; !finite && i < V; i++) {
+        logits[i] = clean(logits[i]);
     }
     note_alternatives(logits, V, stat.logsumexp, s->n_logprobs, ret);
     best = stat.max > -INFINITY ? stat.argmax : -1;
@@ -650,7 +652,8 @@ void ingle_sampler_pick(const struct ingle_sampling *s, float *logits, uint32_t 
 void ingle_sampler_score(const float *logits, uint32_t V, ingle_row_stat_fn *row_stat,
                          int32_t token, uint32_t n_alt, struct ingle_choice *ret)
 {
-    struct ingle_row_stat stat = row_stat_of(logits, V, row_stat);
+    bool finite;
+    struct ingle_row_stat stat = row_stat_of(logits, V, row_stat, &finite);
 
     ret->token = token;
     ret->logprob = -INFINITY;
