@@ -388,10 +388,10 @@ static int take_options(struct ingle_client *c, const struct ingle_attach_option
     uint32_t log2 = 0;
     int res;
 
+    if (o->arena_bytes > 1u << INGLE_ARENA_LOG2_MAX || o->spin_us > SPIN_US_MAX) {
+        return fail(why, -EINVAL, "arena_bytes can be 16 MiB at most, spin_us %u", SPIN_US_MAX);
+    }
     if (o->arena_bytes != 0) {
-        if (o->arena_bytes > 1u << INGLE_ARENA_LOG2_MAX || o->spin_us > SPIN_US_MAX) {
-            return fail(why, -EINVAL, "arena_bytes can be 16 MiB at most, spin_us %u", SPIN_US_MAX);
-        }
         log2 = INGLE_ARENA_LOG2_MIN;
         while (1u << log2 < o->arena_bytes) {
             log2++;

@@ -374,8 +374,9 @@ static void settle(struct ingle_client *c, const struct ingle_cqe *cqe)
     }
 }
 
-/* Take a completion out of its ring, if none is held yet, and note which tokens come first: all
- * that are visible now, since the runtime publishes a request's tokens before its completion. */
+/* Take a completion out of its ring, if none is held yet, and note which tokens come first. For a
+ * FINAL one that is all that are visible now, since the runtime publishes a request's tokens before
+ * its end; any other waits for none. */
 static int hold_completion(struct ingle_client *c)
 {
     int res;
@@ -392,7 +393,7 @@ static int hold_completion(struct ingle_client *c)
     }
     ingle_cq_release(&c->cq);
     c->holding = true;
-    c->held_until = c->tok.in.tail;
+    c->held_until = (c->held.flags & INGLE_CQE_F_FINAL) != 0 ? c->tok.in.tail : c->tok.in.head;
     return 0;
 }
 

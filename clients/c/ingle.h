@@ -324,7 +324,8 @@ enum ingle_token_flag {
 };
 
 enum ingle_done_flag {
-    INGLE_DONE_ACCEPTED = 1, /* not the end: the payload was read; n_prompt is set */
+    INGLE_DONE_ACCEPTED = 1, /* not the end: the payload was read; n_prompt is set; tokens may
+                                come before it */
     INGLE_DONE_FINAL = 2,    /* the last event of the request */
     INGLE_DONE_TRUNC = 4     /* ended at max_tokens or at the end of the context */
 };
