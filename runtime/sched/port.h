@@ -14,7 +14,8 @@ struct ingle_port {
     uint8_t tenant_secret[32];
     struct ingle_tok_writer tok; /* step is its only user after ATTACH */
     struct {
-        bool bad;            /* the client broke the ring's rules: told to io once */
+        bool bad;            /* nothing more into its rings: it broke their rules, or is leaving */
+        bool bad_told;       /* io knows */
         bool published;      /* records since the last publish */
         uint32_t n_reserved; /* records promised to scored prompt rows of the step being built */
         uint32_t n_requests, n_contexts;

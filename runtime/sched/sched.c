@@ -32,6 +32,7 @@ struct ingle_sched {
         struct ingle_request *waiting_first, *waiting_last;
         uint32_t n_waiting;
         uint64_t now_ns;
+        bool moved; /* this step computed, wrote or ended something */
         bool stopping;
     } step;
 };
@@ -332,6 +333,7 @@ static void sequence_finish(struct ingle_sched *s, struct ingle_sequence *seq, i
             handle_close(s, h);
         }
     }
+    s->step.moved = true;
     request->in.port->step.n_requests--;
     publish(s, request->in.port); /* its last record comes before its completion */
     seq->request = NULL;
@@ -501,7 +503,7 @@ static void close_contexts(struct ingle_sched *s, const struct ingle_port *port,
 
 static void detach(struct ingle_sched *s, struct ingle_port *port)
 {
-    port->step.bad = true; /* nothing more into its rings */
+    port->step.bad = port->step.bad_told = true;
     (void)end_requests(s, &(struct sweep){.port = port}, -ECANCELED);
     close_contexts(s, port, NULL);
     reply(s, &(struct ingle_from_step){.kind = INGLE_FROM_STEP_DETACHED, .port = port});
@@ -872,6 +874,11 @@ static uint32_t settle_sequences(struct ingle_sched *s)
             continue;
         }
         if (request->in.port->step.bad) {
+            if (!request->in.port->step.bad_told) {
+                request->in.port->step.bad_told = true;
+                reply(s, &(struct ingle_from_step){.kind = INGLE_FROM_STEP_PORT_BAD,
+                                                   .port = request->in.port});
+            }
             sequence_finish(s, seq, -ECANCELED);
             continue;
         }
@@ -898,6 +905,7 @@ static uint32_t settle_sequences(struct ingle_sched *s)
                 continue;
             }
             seq->parked = false;
+            s->step.moved = true;
         }
         if (seq->ended && request->in.op == INGLE_REQ_GENERATE) {
             sequence_finish(s, seq, seq->end_res);
@@ -955,6 +963,7 @@ void ingle_sched_run(struct ingle_sched *s)
         uint32_t n_rows = 0, n_parked;
         uint64_t start_ns;
 
+        s->step.moved = false;
         take_messages(s);
         if (s->step.stopping && s->step.n_sequences == 0) {
             reply(s, &(struct ingle_from_step){.kind = INGLE_FROM_STEP_STOPPED});
@@ -974,7 +983,8 @@ void ingle_sched_run(struct ingle_sched *s)
                 publish(s, s->step.sequences[i].request->in.port);
             }
         }
-        if (n_rows == 0 && n_parked == 0 && s->step.n_sequences > 0) {
+        s->step.moved = s->step.moved || n_rows > 0;
+        if (!s->step.moved && n_parked == 0 && s->step.n_sequences > 0) {
             break_deadlock(s);
         }
         atomic_store_explicit(&s->stats.n_running, s->step.n_sequences, memory_order_relaxed);
@@ -984,7 +994,7 @@ void ingle_sched_run(struct ingle_sched *s)
                                   memory_order_relaxed);
         }
         ingle_board_flush(s->board);
-        if (n_rows == 0 && (s->step.n_sequences > 0 || s->step.waiting_first == NULL)) {
+        if (!s->step.moved) {
             sleep_until_work(s, s->step.n_sequences > 0 ? INGLE_PARKED_POLL_NS : -1);
         }
     }
