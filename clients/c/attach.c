@@ -348,13 +348,12 @@ static void revive(struct ingle_client *c)
 static int copy_name(char dst[32], const char *name, const char *what, struct complaint why)
 {
     size_t bytes = name != NULL ? strnlen(name, 32) : 0;
+    bool plain = bytes < 32;
 
     for (size_t i = 0; i < bytes; i++) {
-        if (name[i] < 0x20 || name[i] > 0x7e) {
-            bytes = 32;
-        }
+        plain &= name[i] >= 0x20 && name[i] <= 0x7e;
     }
-    if (bytes == 32) {
+    if (!plain) {
         return fail(why, -EINVAL, "the %s must be at most 31 bytes of printable ASCII", what);
     }
     memset(dst, 0, 32);

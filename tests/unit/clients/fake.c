@@ -141,7 +141,7 @@ static bool create(struct fake *f, const struct ingle_ctl_hello *hello)
 
 static void on_hello(struct fake *f, const struct ingle_ctl_hello *hello)
 {
-    int fds[3];
+    int fds[8];
 
     f->last_hello = *hello;
     if (f->reject_hello != 0) {
@@ -159,7 +159,9 @@ static void on_hello(struct fake *f, const struct ingle_ctl_hello *hello)
     }
     fds[0] = f->t.c2s.fd;
     fds[1] = f->t.s2c.fd;
-    fds[2] = f->t.submit_fd;
+    for (int i = 2; i < 8; i++) {
+        fds[i] = f->t.submit_fd;
+    }
     say_with_fds(f, &f->t.welcome, sizeof f->t.welcome, fds, f->n_fds != 0 ? f->n_fds : 3);
 }
 
@@ -171,7 +173,7 @@ static void complete(struct fake *f, uint64_t user_data, int32_t res, uint32_t f
                                   .res = res,
                                   .flags = flags,
                                   .ctx = ctx,
-                                  .n_prompt = f->last_sqe.payload_bytes,
+                                  .n_prompt = f->got.sqe.payload_bytes,
                                   .n_cached = 3};
 
     (void)!ingle_cq_write(&f->t.cq, &cqe);
@@ -236,17 +238,20 @@ static void serve_one(struct fake *f, const struct ingle_sqe *s)
     const uint8_t *arena = (const uint8_t *)f->t.c2s.base + f->t.welcome.arena_off;
     int res = ingle_check_sqe(s, f->t.welcome.arena_bytes);
 
+    (void)pthread_mutex_lock(&f->lock);
+    f->got.sqe = *s;
+    if (s->payload_bytes <= sizeof f->got.payload) {
+        (void)!ingle_copy_in(f->got.payload, arena, f->t.welcome.arena_bytes, s->off,
+                             s->payload_bytes);
+    }
+    (void)!ingle_copy_in(f->got.params, arena, f->t.welcome.arena_bytes, s->par_off, s->par_bytes);
+    (void)pthread_mutex_unlock(&f->lock);
     atomic_fetch_add_explicit(&f->n_sqes, 1, memory_order_relaxed);
-    f->last_sqe = *s;
     if (res != 0) {
         atomic_fetch_add_explicit(&f->n_bad_sqes, 1, memory_order_relaxed);
         complete(f, s->user_data, res, INGLE_CQE_F_FINAL, 0);
         return;
     }
-    if (s->payload_bytes <= sizeof f->payload) {
-        (void)!ingle_copy_in(f->payload, arena, f->t.welcome.arena_bytes, s->off, s->payload_bytes);
-    }
-    (void)!ingle_copy_in(f->params, arena, f->t.welcome.arena_bytes, s->par_off, s->par_bytes);
     switch (s->op) {
     case INGLE_OP_CANCEL:
         cancel(f, s);
@@ -509,6 +514,7 @@ bool fake_start(struct fake *f)
     }
     (void)snprintf(f->path, sizeof f->path, "%s/ingle.sock", f->dir);
     memcpy(at.sun_path, f->path, sizeof f->path);
+    (void)pthread_mutex_init(&f->lock, NULL);
     f->t.epoch = 100;
     f->t.socket = -1;
     f->t.c2s = f->t.s2c = (struct ingle_region)INGLE_REGION_NONE;

@@ -29,6 +29,11 @@ enum fake_command {
     FAKE_LIE_SQ_HEAD, /* entries consumed that were never submitted */
 };
 
+struct fake_got { /* the last submission */
+    struct ingle_sqe sqe;
+    uint8_t payload[1 << 16], params[4096];
+};
+
 struct fake {
     /* set before fake_start */
     bool mute;             /* accepts, never answers */
@@ -44,9 +49,9 @@ struct fake {
     /* for the test to read */
     char dir[64], path[108];
     _Atomic uint32_t n_pongs, n_goodbyes, n_sqes, n_bad_sqes, n_bells;
-    struct ingle_sqe last_sqe; /* read them once a completion has come back */
+    pthread_mutex_t lock;
+    struct fake_got got; /* under lock */
     struct ingle_ctl_hello last_hello;
-    uint8_t payload[1 << 16], params[4096];
 
     /* the thread's own */
     struct {
