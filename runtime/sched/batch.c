@@ -1,0 +1,245 @@
+/* Owns nothing of its own: turns the sequences of one engine into a batch, runs it, and hands each
+ * row's result to its sequence. All decodes come first, then prefill up to the budget. Thread:
+ * step. */
+#include <string.h>
+
+#include "runtime/base/clock.h"
+#include "runtime/sched/state.h"
+
+/* Take n feed tokens of a sequence into its context and into the batch; fewer when pages run out.
+ */
+static void put_rows(struct ingle_engine *e, struct ingle_sequence *seq, struct ingle_batch *batch,
+                     uint32_t n)
+{
+    struct ingle_context *ctx = seq->handle->ctx;
+    const struct ingle_request *request = seq->request;
+    uint32_t done = 0, off = seq->feeds_tail ? 1 : 0;
+
+    if (seq->decoding) {
+        done = ingle_context_plan(&e->contexts, ctx, &seq->next, 1, ingle_engine_structural, e);
+    } else {
+        if (seq->feeds_tail && seq->n_fed == 0 && n > 0) {
+            done = ingle_context_plan(&e->contexts, ctx, &seq->handle->tail, 1,
+                                      ingle_engine_structural, e);
+        }
+        seq->handle->has_tail = seq->handle->has_tail && done == 0;
+        if (seq->n_fed + done >= off && n > done) {
+            done +=
+                ingle_context_plan(&e->contexts, ctx, request->in.tokens + seq->n_fed + done - off,
+                                   n - done, ingle_engine_structural, e);
+        }
+    }
+    seq->row0 = batch->T;
+    seq->n_rows = done;
+    if (done == 0) {
+        return;
+    }
+    if (e->model != NULL) {
+        memcpy(batch->ids + batch->T, ctx->tokens + ctx->n_tokens - done,
+               done * sizeof *batch->ids);
+        for (uint32_t g = 0; g < e->model->n_groups; g++) {
+            batch->seqs[g][batch->n_seqs] = ingle_context_view(ctx, g, batch->T, done);
+        }
+    }
+    batch->T += done;
+    batch->n_seqs++;
+}
+
+/* Rows that may be fed now: prompt scores need a place in the ring for each of their records. */
+static uint32_t prefill_rows(struct ingle_sequence *seq, uint32_t budget)
+{
+    uint32_t n = seq->n_feed - seq->n_fed, n_lp = seq->request->in.sampling.n_prompt_logprobs;
+    struct ingle_port *port = seq->request->in.port;
+
+    n = n < budget ? n : budget;
+    if (n_lp != 0) {
+        int room = ingle_tok_writer_room(&port->tok);
+        uint32_t rows;
+
+        if (room < 0) {
+            port->step.bad = true;
+            return 0;
+        }
+        rows = (uint32_t)room > port->step.n_reserved + 1
+                   ? ((uint32_t)room - port->step.n_reserved - 1) / n_lp
+                   : 0;
+        n = n < rows ? n : rows;
+        seq->parked = n == 0;
+        port->step.n_reserved += n * n_lp + 1; /* one for prompt token 0 */
+    }
+    return n;
+}
+
+static bool wants_rows(const struct ingle_sequence *seq, const struct ingle_engine *e)
+{
+    return seq->request != NULL && seq->engine == e && !seq->output.waiting && !seq->ended;
+}
+
+static void build_batch(struct ingle_sched *s, struct ingle_engine *e, struct ingle_batch *batch)
+{
+    batch->T = batch->n_seqs = 0;
+    for (uint32_t i = 0; i < s->limits.sequences_max; i++) {
+        struct ingle_sequence *seq = &s->step.sequences[i];
+
+        seq->n_rows = seq->engine == e ? 0 : seq->n_rows;
+        if (wants_rows(seq, e) && seq->decoding && batch->T < e->batch_tokens) {
+            put_rows(e, seq, batch, 1);
+        }
+        if (seq->request != NULL) {
+            seq->request->in.port->step.n_reserved = 0;
+        }
+    }
+    for (uint32_t i = 0; i < s->limits.sequences_max && batch->T < e->batch_tokens; i++) {
+        struct ingle_sequence *seq = &s->step.sequences[i];
+
+        if (wants_rows(seq, e) && !seq->decoding && seq->n_fed < seq->n_feed) {
+            put_rows(e, seq, batch, prefill_rows(seq, e->batch_tokens - batch->T));
+        }
+    }
+}
+
+/* A row whose result somebody wants. */
+struct head_row {
+    struct ingle_sequence *seq;
+    uint32_t row;
+    uint32_t feed_index; /* of the row's token; the last one is where a choice is made */
+};
+
+static void use_score(struct ingle_sched *s, const struct head_row *h, const float *logits)
+{
+    struct ingle_sequence *seq = h->seq;
+    struct ingle_engine *e = seq->engine;
+    uint32_t off = seq->feeds_tail ? 1 : 0, index = h->feed_index + 1 - off;
+    struct ingle_choice *score = &seq->output.choice; /* free: nothing waits while prefilling */
+
+    ingle_sampler_score(logits, e->V, e->backend->kernels->row_stat, seq->request->in.tokens[index],
+                        seq->request->in.sampling.n_prompt_logprobs - 1u, score);
+    (void)ingle_sequence_emit_score(seq, index, score, s->step.now_ns);
+}
+
+static void use_embedding(struct ingle_sched *s, const struct head_row *h, const float *hidden)
+{
+    uint32_t E = h->seq->engine->model->E;
+    float *sum = h->seq->engine->embed_sums + (uint64_t)(h->seq - s->step.sequences) * E;
+
+    for (uint32_t i = 0; i < E; i++) {
+        sum[i] += hidden[i];
+    }
+}
+
+/* Run the head over `n` collected rows and hand the results out. */
+static void flush_head(struct ingle_sched *s, struct ingle_engine *e, const struct head_row *rows,
+                       uint32_t n)
+{
+    bool want_logits = false;
+
+    if (n == 0) {
+        return;
+    }
+    if (e->model != NULL) {
+        for (uint32_t i = 0; i < n; i++) {
+            e->graph.index[i] = rows[i].row;
+            want_logits = want_logits || rows[i].seq->request->in.op != INGLE_REQ_EMBED;
+        }
+        ingle_graph_head(&e->graph, n, want_logits);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        struct ingle_sequence *seq = rows[i].seq;
+        float *logits = e->model == NULL ? NULL : e->graph.logits + (uint64_t)i * e->V;
+
+        if (seq->request->in.op == INGLE_REQ_EMBED) {
+            if (e->model != NULL) {
+                use_embedding(s, &rows[i], e->graph.hidden + (uint64_t)i * e->model->E);
+            }
+        } else if (rows[i].feed_index + 1 < seq->n_feed) {
+            use_score(s, &rows[i], logits);
+        } else {
+            seq->decoding = true;
+            ingle_sequence_choose(seq, logits, s->step.now_ns);
+            ingle_sched_count(&s->stats.n_generated_tokens, 1);
+        }
+    }
+}
+
+/* Prompt token 0 has nothing before it: its record comes with the first rows. */
+static void score_first_token(struct ingle_sched *s, struct ingle_sequence *seq)
+{
+    struct ingle_choice none = {.token = seq->request->in.tokens[0]};
+
+    if (seq->n_fed == 0 && !seq->feeds_tail) {
+        (void)ingle_sequence_emit_score(seq, 0, &none, s->step.now_ns);
+    }
+}
+
+/* After the body has run: rows of interest to the head, `INGLE_HEAD_ROWS` at a time. Scores come
+ * first, because their place in the ring was reserved before any choice was made. */
+static void use_rows(struct ingle_sched *s, struct ingle_engine *e)
+{
+    struct head_row rows[INGLE_HEAD_ROWS];
+    uint32_t n = 0;
+
+    for (uint32_t pass = 0; pass < 2; pass++) {
+        for (uint32_t i = 0; i < s->limits.sequences_max; i++) {
+            struct ingle_sequence *seq = &s->step.sequences[i];
+            bool every = seq->request != NULL && (seq->request->in.op == INGLE_REQ_EMBED ||
+                                                  seq->request->in.sampling.n_prompt_logprobs != 0);
+            uint32_t first = seq->decoding ? seq->n_feed - 1 : seq->n_fed;
+
+            if (seq->request == NULL || seq->engine != e || seq->n_rows == 0 ||
+                seq->output.waiting) {
+                continue;
+            }
+            if (pass == 0 && every && !seq->decoding && seq->request->in.op == INGLE_REQ_GENERATE) {
+                score_first_token(s, seq);
+            }
+            for (uint32_t r = 0; r < seq->n_rows; r++) {
+                bool last = seq->decoding || first + r + 1 == seq->n_feed;
+                bool choice = last && seq->request->in.op == INGLE_REQ_GENERATE;
+                bool score = !last && every;
+                bool embed = seq->request->in.op == INGLE_REQ_EMBED;
+
+                if (pass == 0 ? score || embed : choice) {
+                    rows[n++] = (struct head_row){.seq = seq,
+                                                  .row = seq->row0 + r,
+                                                  .feed_index = first + r};
+                }
+                if (n == INGLE_HEAD_ROWS) {
+                    flush_head(s, e, rows, n);
+                    n = 0;
+                }
+            }
+        }
+        flush_head(s, e, rows, n);
+        n = 0;
+    }
+}
+
+/* Returns the rows computed. */
+uint32_t ingle_sched_run_engine(struct ingle_sched *s, struct ingle_engine *e)
+{
+    struct ingle_batch null_batch = {0};
+    struct ingle_batch *batch = e->model != NULL ? &e->graph.batch : &null_batch;
+
+    build_batch(s, e, batch);
+    if (batch->T == 0) {
+        return 0;
+    }
+    if (e->model != NULL) {
+        ingle_graph_body(&e->graph);
+    }
+    s->step.now_ns = ingle_clock_ns();
+    use_rows(s, e);
+    for (uint32_t i = 0; i < s->limits.sequences_max; i++) {
+        struct ingle_sequence *seq = &s->step.sequences[i];
+
+        if (seq->request != NULL && seq->engine == e && seq->n_rows > 0) {
+            ingle_context_commit(&e->contexts, seq->handle->ctx);
+            if (seq->n_fed < seq->n_feed) {
+                seq->n_fed += seq->n_rows;
+            }
+        }
+    }
+    ingle_sched_count(&s->stats.n_steps, 1);
+    atomic_store_explicit(&s->stats.n_evicted_chunks, e->store.n_evicted, memory_order_relaxed);
+    return batch->T;
+}
