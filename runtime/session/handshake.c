@@ -168,6 +168,58 @@ static void open_rings(struct ingle_session *session)
            sizeof session->port.tenant_secret);
 }
 
+/* ---- regions in stock -------------------------------------------------------------------------
+ */
+
+/* Reserving the pages of two regions takes longer than everything else in an attach together, so
+ * one pair of the default sizes is made ahead, a moment after the last one was taken. */
+void ingle_handshake_stock_up(struct ingle_timer *timer)
+{
+    const struct ingle_ctl_hello defaults = {0};
+    struct ingle_ctl_welcome g = {0};
+    struct ingle_stock *stock = ingle_container(timer, struct ingle_stock, timer);
+    struct ingle_io *io = ingle_container(stock, struct ingle_io, stock);
+
+    ingle_geometry_plan(&defaults, &g);
+    if (ingle_ledger_admit(&io->ledger, "a session", (uint64_t)g.c2s_bytes + g.s2c_bytes, NULL) !=
+        0) {
+        return;
+    }
+    if (ingle_region_create(&stock->c2s, INGLE_REGION_C2S, g.c2s_bytes) == 0 &&
+        ingle_region_create(&stock->s2c, INGLE_REGION_S2C, g.s2c_bytes) == 0) {
+        io->rings->bytes += stock->c2s.bytes + stock->s2c.bytes;
+    } else {
+        ingle_region_fini(&stock->c2s);
+    }
+}
+
+/* The two regions of a session, whose bytes are then in the ledger. */
+static int take_regions(struct ingle_session *session)
+{
+    struct ingle_io *io = session->io;
+    const struct ingle_ctl_welcome *g = &session->geometry;
+    struct ingle_stock *stock = &io->stock;
+    int res;
+
+    if (stock->s2c.base != NULL && stock->c2s.bytes == g->c2s_bytes &&
+        stock->s2c.bytes == g->s2c_bytes) {
+        session->c2s = stock->c2s;
+        session->s2c = stock->s2c;
+        stock->c2s = stock->s2c = (struct ingle_region)INGLE_REGION_NONE;
+        return ingle_reactor_arm(&io->reactor, &stock->timer,
+                                 ingle_clock_ns() + INGLE_STOCK_MS * INGLE_NS_PER_MS);
+    }
+    res = ingle_region_create(&session->c2s, INGLE_REGION_C2S, g->c2s_bytes);
+    if (res == 0) {
+        io->rings->bytes += session->c2s.bytes;
+        res = ingle_region_create(&session->s2c, INGLE_REGION_S2C, g->s2c_bytes);
+    }
+    if (res == 0) {
+        io->rings->bytes += session->s2c.bytes;
+    }
+    return res;
+}
+
 /* What a session is made of. 0, or -errno: whatever was made goes with the session. */
 static int furnish(struct ingle_session *session, const struct ingle_ctl_hello *hello)
 {
@@ -194,16 +246,11 @@ static int furnish(struct ingle_session *session, const struct ingle_ctl_hello *
     }
     res = ingle_tenant_enter(&io->tenants, session->uid, hello->label, &session->tenant);
     if (res == 0) {
-        res = ingle_region_create(&session->c2s, INGLE_REGION_C2S, g->c2s_bytes);
-    }
-    if (res == 0) {
-        io->rings->bytes += session->c2s.bytes;
-        res = ingle_region_create(&session->s2c, INGLE_REGION_S2C, g->s2c_bytes);
+        res = take_regions(session);
     }
     if (res != 0) {
         return res;
     }
-    io->rings->bytes += session->s2c.bytes;
     session->pidfd.fd = open_pidfd(session);
     if (session->pidfd.fd < 0) {
         return session->pidfd.fd;
@@ -310,6 +357,10 @@ void ingle_handshake_ready(struct ingle_session *session, const void *msg, size_
     };
     ingle_bell_assign(&io->bell, session->slot, &who);
     session->state = INGLE_SESSION_LIVE;
+    ingle_session_send(session, INGLE_CTL_LIVE, 0, 0, NULL, 0);
+    if (session->state == INGLE_SESSION_CLOSING) {
+        return;
+    }
     if (!again) {
         session->attached = true;
         ingle_io_send(io, &attach);
@@ -318,5 +369,4 @@ void ingle_handshake_ready(struct ingle_session *session, const void *msg, size_
                   (int)session->pid, (unsigned)session->uid, session->tenant->index);
     }
     ingle_session_wake(session); /* a resumed client may have submitted meanwhile */
-    ingle_session_send(session, INGLE_CTL_LIVE, 0, 0, NULL, 0);
 }

@@ -174,6 +174,9 @@ int ingle_io_init(struct ingle_io *io, const struct ingle_io_options *options,
     io->rings = ingle_ledger_open(&io->ledger, "rings", "clients");
     ingle_models_init(&io->models);
     io->models.kv_bytes = options->kv_bytes;
+    io->stock = (struct ingle_stock){INGLE_REGION_NONE,
+                                     INGLE_REGION_NONE,
+                                     {.fire = ingle_handshake_stock_up}};
     (void)snprintf(io->models.dir, sizeof io->models.dir, "%s", options->models_dir);
     io->caps_timer.fire = ingle_context_caps_fired;
     io->listen_timer.fire = listen_fired;
@@ -247,6 +250,8 @@ void ingle_io_fini(struct ingle_io *io)
         }
     }
     ingle_session_free_dead(io);
+    ingle_region_fini(&io->stock.c2s);
+    ingle_region_fini(&io->stock.s2c);
     ingle_bell_stop(&io->bell);
     ingle_models_fini(&io->models);
     ingle_tenants_fini(&io->tenants);
@@ -320,6 +325,7 @@ void ingle_io_run(struct ingle_io *io)
     uint64_t idle_ns = 0;
 
     ingle_models_open_kept(io);
+    ingle_handshake_stock_up(&io->stock.timer);
     while (!io->stopped) {
         if (turn(io)) {
             n_idle = 0;

@@ -20,6 +20,11 @@ struct ingle_io_counters {
         n_requests, n_tokens, n_loops, n_sleeps;
 };
 
+struct ingle_stock {              /* regions of the default sizes, made ahead for the next attach */
+    struct ingle_region c2s, s2c; /* base NULL: none */
+    struct ingle_timer timer;
+};
+
 struct ingle_io {
     struct ingle_reactor reactor;
     struct ingle_sched *sched;  /* borrowed */
@@ -31,6 +36,7 @@ struct ingle_io {
     struct ingle_ringer bell;
     struct ingle_ledger ledger;
     struct ingle_pool *rings; /* all clients' regions */
+    struct ingle_stock stock;
     struct ingle_models models;
     struct ingle_tenants tenants;
     struct ingle_caps caps;

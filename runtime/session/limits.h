@@ -12,6 +12,7 @@
 #define INGLE_HANDSHAKE_MS     2000u /* from accept to READY */
 #define INGLE_GRACE_MS         5000u /* a lost socket may come back with its resume token */
 #define INGLE_TENANTS_MAX      4096u
+#define INGLE_STOCK_MS         5u /* after an attach, until the next one's regions are made */
 #define INGLE_ACCEPT_RETRY_MS  100u
 
 /* Traffic of one session. */

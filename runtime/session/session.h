@@ -122,6 +122,7 @@ void ingle_session_context_add(struct ingle_session *session, uint64_t ctx, uint
 void ingle_session_context_remove(struct ingle_session *session, uint64_t ctx);
 
 /* handshake.c */
+void ingle_handshake_stock_up(struct ingle_timer *timer);
 void ingle_handshake_hello(struct ingle_session *session, const void *msg, size_t bytes);
 void ingle_handshake_ready(struct ingle_session *session, const void *msg, size_t bytes, pid_t pid);
 
