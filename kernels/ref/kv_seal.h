@@ -11,114 +11,65 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernels/half.h"
-#include "kernels/half_row.h"
 #include "kernels/kvpage.h"
 #include "kernels/ref/lanes.h"
+#include "kernels/row.h"
 #include "kernels/work.h"
 
 #define INGLE_F16_ONE 0x3c00u
 
-/* From minimum and maximum: the stored scale and minimum, and what the codes are made with. */
-static inline void ingle_seal_range(float min, float max, float code_max, uint16_t *ret_scale,
-                                    uint16_t *ret_min, float *ret_low, float *ret_inverse)
+/* Quantise every row of x [rows][columns] with its own scale and minimum, rows and columns
+ * multiples of 16, and write the codes as [rows/4][columns][4] (nibbles: [rows/8][columns][4]).
+ * Codes of the columns from `valid` on are 0. For values a row is a token, for keys a channel. */
+static inline void ingle_seal_rows(const float *x, uint32_t rows, uint32_t columns, uint32_t valid,
+                                   bool nibbles, uint8_t *codes, uint16_t *ret_scale,
+                                   uint16_t *ret_min)
 {
-    float exact = (max - min) / code_max;
-    uint16_t scale = ingle_f16_of_f32(exact);
-    if (ingle_f32_of_f16(scale) < exact) {
-        scale++;
-    }
-    scale = max > min ? scale : INGLE_F16_ONE;
-    *ret_scale = scale;
-    *ret_low = min + 0.0f; /* -0 becomes +0, whichever of the two was met first */
-    *ret_min = ingle_f16_of_f32(*ret_low);
-    *ret_inverse = 1.0f / ingle_f32_of_f16(scale);
-}
-
-static inline uint8_t ingle_seal_code(float x, float low, float inverse, float code_max)
-{
-    float code = rintf((x - low) * inverse);
-    code = code < code_max ? code : code_max;
-    return (uint8_t)(int32_t)(code > 0.0f ? code : 0.0f);
-}
-
-/* K, quantised per channel over the tokens, `x` [n][D]: codes [D/4][S][4] or [D/8][S][4]. */
-static inline void ingle_seal_keys(const float *x, uint32_t D, uint32_t n, bool nibbles,
-                                   const struct ingle_kv_block *block)
-{
-    float code_max = nibbles ? 15.0f : 255.0f;
+    const float code_max = nibbles ? 15.0f : 255.0f;
+    const uint32_t group = nibbles ? 8 : 4;
     float min[INGLE_HEAD_DIM_MAX], max[INGLE_HEAD_DIM_MAX];
-    float low[INGLE_HEAD_DIM_MAX], inverse[INGLE_HEAD_DIM_MAX];
-    uint8_t code[INGLE_HEAD_DIM_MAX];
+    float exact[INGLE_HEAD_DIM_MAX], stored[INGLE_HEAD_DIM_MAX];
+    uint32_t words[INGLE_HEAD_DIM_MAX];
 
-    memcpy(min, x, D * sizeof(float));
-    memcpy(max, x, D * sizeof(float));
-    for (uint32_t t = 1; t < n; t++) {
-        for (uint32_t c = 0; c < D; c++) {
-            float v = x[t * D + c];
-            min[c] = v < min[c] ? v : min[c];
-            max[c] = v > max[c] ? v : max[c];
-        }
+    for (uint32_t r = 0; r < rows; r++) {
+        ingle_row_extremes(x + r * columns, columns, &min[r], &max[r]);
+        min[r] += 0.0f; /* -0 becomes +0, whichever of the two was met first */
+        exact[r] = (max[r] - min[r]) / code_max;
     }
-    for (uint32_t c = 0; c < D; c++) {
-        ingle_seal_range(min[c], max[c], code_max, &block->k_scale[c], &block->k_min[c], &low[c],
-                         &inverse[c]);
+    ingle_f16_row_of_f32(min, rows, ret_min);
+    ingle_f16_row_of_f32(exact, rows, ret_scale);
+    ingle_f32_row_of_f16(ret_scale, rows, stored);
+    for (uint32_t r = 0; r < rows; r++) {
+        uint32_t up = (uint32_t)ret_scale[r] + (stored[r] < exact[r] ? 1u : 0u);
+        ret_scale[r] = (uint16_t)(max[r] > min[r] ? up : INGLE_F16_ONE);
     }
-    memset(block->k_codes, 0, INGLE_PAGE_TOKENS * D / (nibbles ? 2 : 1));
-    for (uint32_t t = 0; t < n; t++) {
-        for (uint32_t c = 0; c < D; c++) {
-            code[c] = ingle_seal_code(x[t * D + c], low[c], inverse[c], code_max);
+    ingle_f32_row_of_f16(ret_scale, rows, stored);
+    for (uint32_t r = 0; r < rows; r++) {
+        const float *row = x + r * columns;
+        uint32_t shift = 8 * (r % 4) + (r % group >= 4 ? 4 : 0);
+        float low = min[r], inverse = 1.0f / stored[r];
+        if (r % group == 0) {
+            memset(words, 0, sizeof(words));
         }
-        for (uint32_t c = 0; c < D; c += nibbles ? 8 : 4) {
-            uint8_t *to = block->k_codes + (uint64_t)INGLE_PAGE_TOKENS * c / (nibbles ? 2 : 1);
-            for (uint32_t i = 0; i < 4; i++) {
-                to[4 * t + i] = (uint8_t)(code[c + i] | (nibbles ? code[c + 4 + i] << 4 : 0));
-            }
+        for (uint32_t c = 0; c < valid; c++) {
+            float code = rintf((row[c] - low) * inverse); /* not negative: low is the least */
+            words[c] |= (uint32_t)(int32_t)(code < code_max ? code : code_max) << shift;
+        }
+        if (r % group == group - 1) { /* little-endian: byte i is row i of the group */
+            memcpy(codes + (uint64_t)(r / group) * columns * 4, words, columns * 4);
         }
     }
 }
 
-/* V, quantised per token over the channels: codes [S/4][D][4] or [S/8][D][4]. */
-static inline void ingle_seal_values(const float *x, uint32_t D, uint32_t n, bool nibbles,
-                                     const struct ingle_kv_block *block)
+/* The tokens of a page as f32 columns: [D][S], a short page repeating its last token. */
+static inline void ingle_seal_turn(const float *x, uint32_t D, uint32_t n, float *ret_turned)
 {
-    float code_max = nibbles ? 15.0f : 255.0f;
-    uint32_t group = nibbles ? 8 : 4;
-    uint8_t code[8][INGLE_HEAD_DIM_MAX];
-
-    for (uint32_t t = 0; t < INGLE_PAGE_TOKENS; t++) {
-        uint8_t *row = code[t % group];
-        memset(row, 0, D);
-        block->v_scale[t] = INGLE_F16_ONE;
-        block->v_min[t] = 0;
-        if (t < n) {
-            float min[INGLE_LANES], max[INGLE_LANES], low, inverse;
-            memcpy(min, x + t * D, sizeof(min));
-            memcpy(max, x + t * D, sizeof(max));
-            for (uint32_t c = INGLE_LANES; c < D; c += INGLE_LANES) {
-                for (uint32_t i = 0; i < INGLE_LANES; i++) {
-                    float v = x[t * D + c + i];
-                    min[i] = v < min[i] ? v : min[i];
-                    max[i] = v > max[i] ? v : max[i];
-                }
-            }
-            for (uint32_t i = 1; i < INGLE_LANES; i++) {
-                min[0] = min[i] < min[0] ? min[i] : min[0];
-                max[0] = max[i] > max[0] ? max[i] : max[0];
-            }
-            ingle_seal_range(min[0], max[0], code_max, &block->v_scale[t], &block->v_min[t], &low,
-                             &inverse);
-            for (uint32_t c = 0; c < D; c++) {
-                row[c] = ingle_seal_code(x[t * D + c], low, inverse, code_max);
-            }
+    for (uint32_t c = 0; c < D; c++) {
+        for (uint32_t t = 0; t < n; t++) {
+            ret_turned[c * INGLE_PAGE_TOKENS + t] = x[t * D + c];
         }
-        if (t % group == group - 1) {
-            uint8_t *to = block->v_codes + (uint64_t)(t / group) * D * 4;
-            for (uint32_t c = 0; c < D; c++) {
-                for (uint32_t i = 0; i < 4; i++) {
-                    to[4 * c + i] = (uint8_t)(code[i][c] | (nibbles ? code[4 + i][c] << 4 : 0));
-                }
-            }
+        for (uint32_t t = n; t < INGLE_PAGE_TOKENS; t++) {
+            ret_turned[c * INGLE_PAGE_TOKENS + t] = x[(n - 1) * D + c];
         }
     }
 }
@@ -126,24 +77,27 @@ static inline void ingle_seal_values(const float *x, uint32_t D, uint32_t n, boo
 static inline void ingle_seal_span(const struct ingle_arg_kv_seal *a,
                                    const struct ingle_kv_span *span, uint32_t head, float *x)
 {
-    uint32_t D = a->D, n = span->n_tokens;
+    uint32_t D = a->D, n = span->n_tokens, valid = n * D, all = INGLE_PAGE_TOKENS * D;
     struct ingle_kv_rows from = ingle_kv_rows_at(span->open, a->Hk, D, a->layer, head);
+    bool nibbles = span->form == INGLE_KV_Q4;
 
     assert(span->sealed != NULL && n >= 1 && n <= INGLE_PAGE_TOKENS);
     if (span->form == INGLE_KV_F16) { /* may be the same memory: then only the tail is cleared */
         struct ingle_kv_rows to = ingle_kv_rows_at(span->sealed, a->Hk, D, a->layer, head);
-        uint32_t valid = n * D, tail = (INGLE_PAGE_TOKENS - n) * D;
         memmove(to.k, from.k, valid * sizeof(uint16_t));
         memmove(to.v, from.v, valid * sizeof(uint16_t));
-        memset(to.k + valid, 0, tail * sizeof(uint16_t));
-        memset(to.v + valid, 0, tail * sizeof(uint16_t));
+        memset(to.k + valid, 0, (all - valid) * sizeof(uint16_t));
+        memset(to.v + valid, 0, (all - valid) * sizeof(uint16_t));
     } else {
         struct ingle_kv_block to =
             ingle_kv_block_at(span->sealed, span->form, a->Hk, D, a->layer, head);
-        ingle_f32_row_of_f16(from.k, n * D, x);
-        ingle_seal_keys(x, D, n, span->form == INGLE_KV_Q4, &to);
-        ingle_f32_row_of_f16(from.v, n * D, x);
-        ingle_seal_values(x, D, n, span->form == INGLE_KV_Q4, &to);
+        float *turned = x + all;
+        ingle_f32_row_of_f16(from.k, valid, x);
+        ingle_seal_turn(x, D, n, turned);
+        ingle_seal_rows(turned, D, INGLE_PAGE_TOKENS, n, nibbles, to.k_codes, to.k_scale, to.k_min);
+        ingle_f32_row_of_f16(from.v, valid, x);
+        memset(x + valid, 0, (all - valid) * sizeof(float));
+        ingle_seal_rows(x, INGLE_PAGE_TOKENS, D, D, nibbles, to.v_codes, to.v_scale, to.v_min);
     }
 }
 
@@ -152,8 +106,8 @@ static inline void ingle_kv_seal(const struct ingle_op *op, const struct ingle_w
     const struct ingle_arg_kv_seal *a = &op->kv_seal;
     uint32_t unit = 0;
 
-    static_assert(INGLE_PAGE_TOKENS * INGLE_HEAD_DIM_MAX * sizeof(float) <= INGLE_SCRATCH_BYTES,
-                  "a page's rows in f32 fit the scratch");
+    static_assert(2 * INGLE_PAGE_TOKENS * INGLE_HEAD_DIM_MAX * sizeof(float) <= INGLE_SCRATCH_BYTES,
+                  "a page's rows and columns in f32 fit the scratch");
     assert(a->D % INGLE_LANES == 0 && a->D <= INGLE_HEAD_DIM_MAX);
     for (uint32_t i = 0; i < a->n_seqs; i++) {
         for (uint32_t j = 0; j < a->seqs[i].n_spans; j++) {

@@ -10,10 +10,10 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernels/half_row.h"
 #include "kernels/kvpage.h"
 #include "kernels/ref/lanes.h"
 #include "kernels/ref/rope.h"
+#include "kernels/row.h"
 #include "kernels/work.h"
 
 /* x = x / rms(x) * gain over one head. */

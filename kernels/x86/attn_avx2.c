@@ -9,9 +9,9 @@
 
 #include <immintrin.h>
 
-#include "kernels/half_row.h"
 #include "kernels/isa.h"
 #include "kernels/ref/expf.h"
+#include "kernels/row.h"
 #include "kernels/x86/attn_tile.h"
 
 #define INLINE static inline __attribute__((always_inline))

@@ -9,9 +9,9 @@
 
 #include <immintrin.h>
 
-#include "kernels/half_row.h"
 #include "kernels/isa.h"
 #include "kernels/ref/expf.h"
+#include "kernels/row.h"
 #include "kernels/x86/attn_tile.h"
 
 #define INLINE static inline __attribute__((always_inline))
@@ -72,8 +72,66 @@ INLINE __m512 exp16(__m512 x)
         keep, _mm512_castps_si512(p), _mm512_slli_epi32(_mm512_castps_si512(z), 23)));
 }
 
+/* ref/rope.h on scale * x, sixteen pairs at a time. */
+INLINE void rotate_head(const struct ingle_rope_turn *turn, const float *x, float scale, uint32_t D,
+                        float *ret_q)
+{
+    const __m512 factor = _mm512_set1_ps(scale);
+    uint32_t half = turn->half;
+
+    for (uint32_t i = 0; i < half; i += LANES) {
+        __mmask16 lanes = (__mmask16)(half - i < LANES ? (1u << (half - i)) - 1 : 0xffffu);
+        __m512 c = _mm512_maskz_loadu_ps(lanes, turn->cos + i);
+        __m512 s = _mm512_maskz_loadu_ps(lanes, turn->sin + i);
+        __m512 a = _mm512_mul_ps(factor, _mm512_maskz_loadu_ps(lanes, x + i));
+        __m512 b = _mm512_mul_ps(factor, _mm512_maskz_loadu_ps(lanes, x + half + i));
+        _mm512_mask_storeu_ps(ret_q + i, lanes, _mm512_fmsub_ps(a, c, _mm512_mul_ps(b, s)));
+        _mm512_mask_storeu_ps(ret_q + half + i, lanes, _mm512_fmadd_ps(a, s, _mm512_mul_ps(b, c)));
+    }
+    for (uint32_t i = 2 * half; i < D; i += LANES) {
+        __mmask16 lanes = (__mmask16)(D - i < LANES ? (1u << (D - i)) - 1 : 0xffffu);
+        __m512 a = _mm512_mul_ps(factor, _mm512_maskz_loadu_ps(lanes, x + i));
+        _mm512_mask_storeu_ps(ret_q + i, lanes, a);
+    }
+}
+
+static void rotate(struct ingle_attn_tile *tile, uint32_t base)
+{
+    const struct ingle_arg_attn *a = tile->arg;
+    struct ingle_rope_turn turn;
+
+    for (uint32_t r = 0; r < tile->n_rows; r++) {
+        const float *x = a->q + ((uint64_t)(tile->row + r) * a->H + tile->head) * a->D;
+        float *q = tile->q + r * tile->n_heads * a->D;
+        ingle_rope_turn_at(a->rope, tile->position + r - base, &turn);
+        for (uint32_t h = 0; h < tile->n_heads; h++) {
+            rotate_head(&turn, x + h * a->D, a->scale, a->D, q + h * a->D);
+        }
+    }
+}
+
 /* ---- softmax -----------------------------------------------------------------------------------
  */
+
+/* A query's values of one page: 64 tokens, or 64 channels. Named members, because the compiler
+ * keeps an array in registers only while every index is a literal. */
+struct row64 {
+    __m512 a, b, c, d;
+};
+
+INLINE struct row64 load64(const float *x)
+{
+    return (struct row64){_mm512_loadu_ps(x), _mm512_loadu_ps(x + 16), _mm512_loadu_ps(x + 32),
+                          _mm512_loadu_ps(x + 48)};
+}
+
+INLINE void store64(float *x, struct row64 row)
+{
+    _mm512_storeu_ps(x, row.a);
+    _mm512_storeu_ps(x + 16, row.b);
+    _mm512_storeu_ps(x + 32, row.c);
+    _mm512_storeu_ps(x + 48, row.d);
+}
 
 /* Bits of the tokens that a query sees. */
 static uint64_t seen(const struct ingle_attn_tile *tile, uint32_t query)
@@ -82,22 +140,20 @@ static uint64_t seen(const struct ingle_attn_tile *tile, uint32_t query)
     return (view.t1 == S ? ~(uint64_t)0 : ((uint64_t)1 << view.t1) - 1) >> view.t0 << view.t0;
 }
 
-/* Scores to weights; m, l and alpha of the active queries. */
-static void softmax(struct ingle_attn_tile *tile)
+/* The new maximum of every active query, and alpha. */
+static void raise_max(struct ingle_attn_tile *tile)
 {
     const __m512 least = _mm512_set1_ps(-INFINITY);
     float max[2 * INGLE_TILE_QUERIES];
 
     for (uint32_t i = 0; i < tile->n_active; i++) {
-        const float *s = tile->s + i * S;
+        struct row64 s = load64(tile->s + i * S);
         uint64_t mask = seen(tile, i);
-        __m512 top = least;
-        float page_max;
-        for (uint32_t v = 0; v < S / LANES; v++) {
-            top = _mm512_mask_max_ps(top, (__mmask16)(mask >> v * LANES), top,
-                                     _mm512_loadu_ps(s + v * LANES));
-        }
-        page_max = _mm512_reduce_max_ps(top);
+        __m512 ab = _mm512_max_ps(_mm512_mask_mov_ps(least, (__mmask16)mask, s.a),
+                                  _mm512_mask_mov_ps(least, (__mmask16)(mask >> 16), s.b));
+        __m512 cd = _mm512_max_ps(_mm512_mask_mov_ps(least, (__mmask16)(mask >> 32), s.c),
+                                  _mm512_mask_mov_ps(least, (__mmask16)(mask >> 48), s.d));
+        float page_max = _mm512_reduce_max_ps(_mm512_max_ps(ab, cd));
         max[i] = page_max > tile->m[i] ? page_max : tile->m[i];
     }
     for (uint32_t i = 0; i < tile->n_active; i += LANES) {
@@ -108,49 +164,111 @@ static void softmax(struct ingle_attn_tile *tile)
         _mm512_mask_storeu_ps(tile->alpha + i, lanes, alpha);
         _mm512_mask_storeu_ps(tile->m + i, lanes, now);
     }
-    for (uint32_t i = 0; i < tile->n_active; i++) {
-        float *s = tile->s + i * S;
-        uint64_t mask = seen(tile, i);
-        __m512 now = _mm512_set1_ps(max[i]), sum = _mm512_setzero_ps();
-        for (uint32_t v = 0; v < S / LANES; v++) {
-            __m512 p = exp16(_mm512_sub_ps(_mm512_loadu_ps(s + v * LANES), now));
-            p = _mm512_maskz_mov_ps((__mmask16)(mask >> v * LANES), p);
-            sum = _mm512_add_ps(sum, p);
-            _mm512_storeu_ps(s + v * LANES, p);
-        }
-        tile->l[i] = fmaf(tile->l[i], tile->alpha[i], tree(sum));
-    }
+}
+
+INLINE __m512 weight16(__m512 s, __m512 max, uint64_t mask)
+{
+    return _mm512_maskz_mov_ps((__mmask16)mask, exp16(_mm512_sub_ps(s, max)));
+}
+
+/* A query's weights from its scores; l takes their sum in. */
+INLINE struct row64 weigh(struct ingle_attn_tile *tile, uint32_t query)
+{
+    struct row64 s = load64(tile->s + query * S), p;
+    uint64_t mask = seen(tile, query);
+    __m512 max = _mm512_set1_ps(tile->m[query]);
+    p.a = weight16(s.a, max, mask);
+    p.b = weight16(s.b, max, mask >> 16);
+    p.c = weight16(s.c, max, mask >> 32);
+    p.d = weight16(s.d, max, mask >> 48);
+    tile->l[query] = fmaf(tile->l[query], tile->alpha[query],
+                          tree(_mm512_add_ps(_mm512_add_ps(_mm512_add_ps(p.a, p.b), p.c), p.d)));
+    return p;
 }
 
 /* ---- quantised pages ---------------------------------------------------------------------------
  */
 
-/* Fold scale and min into x and write the product as planes. */
-INLINE void fold(struct ingle_attn_tile *tile, uint32_t query, const float *x, const float *scale,
-                 const float *min, uint32_t n)
+INLINE __m512i number16(__m512 folded, __m512 inverse)
 {
-    const __m512 sign = _mm512_castsi512_ps(_mm512_set1_epi32((int32_t)0x80000000u));
+    return _mm512_cvtps_epi32(_mm512_mul_ps(folded, inverse));
+}
+
+/* Sixteen folded values to planes. */
+INLINE void split16(__m512 folded, __m512 inverse, int8_t *high, int8_t *low)
+{
+    __m512i v = number16(folded, inverse);
+    __m512i h = _mm512_srai_epi32(_mm512_add_epi32(v, _mm512_set1_epi32(64)), 7);
+    __m512i l = _mm512_sub_epi32(v, _mm512_slli_epi32(h, 7));
+    _mm_storeu_si128((__m128i *)high, _mm512_cvtepi32_epi8(h));
+    _mm_storeu_si128((__m128i *)low, _mm512_cvtepi32_epi8(l));
+}
+
+/* Sixty-four, packed to 16 and to 8 bits inside 128-bit lanes: four values stay together, and one
+ * permutation puts the fours in order. */
+INLINE void split64(struct row64 folded, __m512 inverse, int8_t *high, int8_t *low)
+{
+    const __m512i round = _mm512_set1_epi16(64);
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    __m512i a = _mm512_packs_epi32(number16(folded.a, inverse), number16(folded.b, inverse));
+    __m512i b = _mm512_packs_epi32(number16(folded.c, inverse), number16(folded.d, inverse));
+    __m512i ha = _mm512_srai_epi16(_mm512_add_epi16(a, round), 7);
+    __m512i hb = _mm512_srai_epi16(_mm512_add_epi16(b, round), 7);
+    __m512i la = _mm512_sub_epi16(a, _mm512_slli_epi16(ha, 7));
+    __m512i lb = _mm512_sub_epi16(b, _mm512_slli_epi16(hb, 7));
+    _mm512_storeu_si512(high, _mm512_permutexvar_epi32(order, _mm512_packs_epi16(ha, hb)));
+    _mm512_storeu_si512(low, _mm512_permutexvar_epi32(order, _mm512_packs_epi16(la, lb)));
+}
+
+/* Fold one register: v * scale; off takes v * min, top the magnitude. */
+INLINE __m512 fold16(__m512 v, const float *scale, const float *min, __m512 *off, __m512 *top)
+{
+    __m512 x = _mm512_mul_ps(v, _mm512_loadu_ps(scale));
+    *off = _mm512_fmadd_ps(v, _mm512_loadu_ps(min), *off);
+    *top = _mm512_max_ps(*top, _mm512_abs_ps(x));
+    return x;
+}
+
+/* What ends a fold: off, scale and its inverse. */
+INLINE __m512 fold_end(struct ingle_attn_tile *tile, uint32_t query, __m512 off, __m512 top)
+{
+    float max = _mm512_reduce_max_ps(top);
+    bool some = max >= INGLE_KV_PLANE_MIN;
+    tile->off[query] = tree(off);
+    tile->scale[query] = some ? max * (1.0f / INGLE_KV_PLANE_MAX) : 0.0f;
+    return _mm512_set1_ps(some ? INGLE_KV_PLANE_MAX / max : 0.0f);
+}
+
+/* Fold scale and min into 64 values and write the product as planes. */
+INLINE void fold64(struct ingle_attn_tile *tile, uint32_t query, struct row64 x, const float *scale,
+                   const float *min)
+{
+    int8_t *high = tile->planes + 2 * query * tile->plane_step;
+    __m512 off = _mm512_setzero_ps(), top = _mm512_setzero_ps();
+    x.a = fold16(x.a, scale, min, &off, &top);
+    x.b = fold16(x.b, scale + 16, min + 16, &off, &top);
+    x.c = fold16(x.c, scale + 32, min + 32, &off, &top);
+    x.d = fold16(x.d, scale + 48, min + 48, &off, &top);
+    split64(x, fold_end(tile, query, off, top), high, high + tile->plane_step);
+}
+
+/* The same for n values; room holds them between the two passes. */
+INLINE void fold_long(struct ingle_attn_tile *tile, uint32_t query, const float *x,
+                      const float *scale, const float *min, uint32_t n, float *room)
+{
     int8_t *high = tile->planes + 2 * query * tile->plane_step, *low = high + tile->plane_step;
     __m512 off = _mm512_setzero_ps(), top = _mm512_setzero_ps(), inverse;
-    float folded[INGLE_HEAD_DIM_MAX] __attribute__((aligned(64))), max;
+    uint32_t i;
 
-    for (uint32_t i = 0; i < n; i += LANES) {
-        __m512 v = _mm512_loadu_ps(x + i);
-        off = _mm512_fmadd_ps(v, _mm512_loadu_ps(min + i), off);
-        v = _mm512_mul_ps(v, _mm512_loadu_ps(scale + i));
-        top = _mm512_max_ps(top, _mm512_andnot_ps(sign, v));
-        _mm512_store_ps(folded + i, v);
+    for (i = 0; i < n; i += LANES) {
+        _mm512_storeu_ps(room + i, fold16(_mm512_loadu_ps(x + i), scale + i, min + i, &off, &top));
     }
-    max = _mm512_reduce_max_ps(top);
-    inverse = _mm512_set1_ps(max >= INGLE_KV_PLANE_MIN ? INGLE_KV_PLANE_MAX / max : 0.0f);
-    tile->off[query] = tree(off);
-    tile->scale[query] = max >= INGLE_KV_PLANE_MIN ? max * (1.0f / INGLE_KV_PLANE_MAX) : 0.0f;
-    for (uint32_t i = 0; i < n; i += LANES) {
-        __m512i v = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_load_ps(folded + i), inverse));
-        __m512i h = _mm512_srai_epi32(_mm512_add_epi32(v, _mm512_set1_epi32(64)), 7);
-        __m512i l = _mm512_sub_epi32(v, _mm512_slli_epi32(h, 7));
-        _mm_storeu_si128((__m128i *)(high + i), _mm512_cvtepi32_epi8(h));
-        _mm_storeu_si128((__m128i *)(low + i), _mm512_cvtepi32_epi8(l));
+    inverse = fold_end(tile, query, off, top);
+    for (i = 0; i + 64 <= n; i += 64) {
+        split64(load64(room + i), inverse, high + i, low + i);
+    }
+    for (; i < n; i += LANES) {
+        split16(_mm512_loadu_ps(room + i), inverse, high + i, low + i);
     }
 }
 
@@ -161,84 +279,161 @@ INLINE __m512i four_bytes(const int8_t *p)
     return _mm512_set1_epi32(v);
 }
 
-/* One register of codes against both planes of the queries; step k of the summed axis. */
-INLINE void dot_step(__m512i codes, const int8_t *planes, uint32_t plane_step, uint32_t k, int nq,
-                     int v, __m512i high[CODE_QUERIES][VECTORS], __m512i low[CODE_QUERIES][VECTORS])
+/* sum += codes . four. In assembly, because gcc 12 copies every accumulator of its own intrinsic.
+ */
+INLINE void dot4(__m512i *sum, __m512i codes, __m512i four)
 {
-    for (int q = 0; q < nq; q++) {
-        const int8_t *p = planes + 2 * q * plane_step + 4 * k;
-        high[q][v] = _mm512_dpbusd_epi32(high[q][v], codes, four_bytes(p));
-        low[q][v] = _mm512_dpbusd_epi32(low[q][v], codes, four_bytes(p + plane_step));
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(*sum) : "v"(codes), "v"(four));
+}
+
+/* Whole-number sums of one query over four registers of columns. Named members and no loops: the
+ * compiler keeps an array in registers only while every index is a literal. */
+struct sums {
+    __m512i high[VECTORS], low[VECTORS];
+};
+
+/* Registers of codes against both planes of a query. */
+INLINE void dot_query(struct sums *sum, const __m512i code[VECTORS], const int8_t *plane,
+                      uint32_t plane_step, int nv)
+{
+    __m512i high = four_bytes(plane), low = four_bytes(plane + plane_step);
+    dot4(&sum->high[0], code[0], high);
+    dot4(&sum->low[0], code[0], low);
+    if (nv == VECTORS) {
+        dot4(&sum->high[1], code[1], high);
+        dot4(&sum->low[1], code[1], low);
+        dot4(&sum->high[2], code[2], high);
+        dot4(&sum->low[2], code[2], low);
+        dot4(&sum->high[3], code[3], high);
+        dot4(&sum->low[3], code[3], low);
     }
 }
 
-/* The whole-number sums of nq queries over nv * 16 columns of codes [axis][columns][4]. */
-INLINE void dot_codes(const uint8_t *codes, bool nibbles, uint32_t columns, uint32_t axis,
-                      const int8_t *planes, uint32_t plane_step, int nq, int nv,
-                      __m512 ret_sum[CODE_QUERIES][VECTORS])
+INLINE void dot_queries(struct sums sum[CODE_QUERIES], const __m512i code[VECTORS],
+                        const int8_t *plane, uint32_t plane_step, int nq, int nv)
 {
-    __m512i high[CODE_QUERIES][VECTORS], low[CODE_QUERIES][VECTORS];
-    const __m512i nibble = _mm512_set1_epi8(15);
+    dot_query(&sum[0], code, plane, plane_step, nv);
+    if (nq > 1) {
+        dot_query(&sum[1], code, plane + 2 * plane_step, plane_step, nv);
+    }
+    if (nq > 2) {
+        dot_query(&sum[2], code, plane + 4 * plane_step, plane_step, nv);
+    }
+}
 
-    for (int q = 0; q < nq; q++) {
-        for (int v = 0; v < nv; v++) {
-            high[q][v] = low[q][v] = _mm512_setzero_si512();
+INLINE void load_codes(__m512i code[VECTORS], const uint8_t *from, int nv)
+{
+    code[0] = _mm512_loadu_si512(from);
+    if (nv == VECTORS) {
+        code[1] = _mm512_loadu_si512(from + 64);
+        code[2] = _mm512_loadu_si512(from + 128);
+        code[3] = _mm512_loadu_si512(from + 192);
+    }
+}
+
+INLINE void nibbles_of(__m512i code[VECTORS], const __m512i both[VECTORS], int shift, int nv)
+{
+    const __m512i nibble = _mm512_set1_epi8(15);
+    code[0] = _mm512_and_si512(_mm512_srli_epi16(both[0], shift), nibble);
+    if (nv == VECTORS) {
+        code[1] = _mm512_and_si512(_mm512_srli_epi16(both[1], shift), nibble);
+        code[2] = _mm512_and_si512(_mm512_srli_epi16(both[2], shift), nibble);
+        code[3] = _mm512_and_si512(_mm512_srli_epi16(both[3], shift), nibble);
+    }
+}
+
+/* The sums of nq queries over nv * 16 columns of codes [axis][columns][4]. */
+INLINE void dot_codes(const uint8_t *codes, bool nibbles, uint32_t columns, uint32_t axis,
+                      const int8_t *plane, uint32_t plane_step, int nq, int nv,
+                      struct sums sum[CODE_QUERIES])
+{
+    const __m512i zero = _mm512_setzero_si512();
+    const struct sums zeros = {{zero, zero, zero, zero}, {zero, zero, zero, zero}};
+    const int8_t *end = plane + axis;
+    uint64_t step = 4 * (uint64_t)columns;
+
+    sum[0] = sum[1] = sum[2] = zeros;
+    for (; plane < end; plane += nibbles ? 8 : 4, codes += step) {
+        __m512i code[VECTORS], both[VECTORS];
+        if (nibbles) {
+            load_codes(both, codes, nv);
+            nibbles_of(code, both, 0, nv);
+            dot_queries(sum, code, plane, plane_step, nq, nv);
+            nibbles_of(code, both, 4, nv);
+            dot_queries(sum, code, plane + 4, plane_step, nq, nv);
+        } else {
+            load_codes(code, codes, nv);
+            dot_queries(sum, code, plane, plane_step, nq, nv);
         }
     }
-    for (uint32_t k = 0; k < axis / 4; k += nibbles ? 2 : 1, codes += 4 * columns) {
-        for (int v = 0; v < nv; v++) {
-            __m512i c = _mm512_loadu_si512(codes + 64 * v);
-            if (nibbles) {
-                dot_step(_mm512_and_si512(c, nibble), planes, plane_step, k, nq, v, high, low);
-                c = _mm512_and_si512(_mm512_srli_epi16(c, 4), nibble);
-                dot_step(c, planes, plane_step, k + 1, nq, v, high, low);
-            } else {
-                dot_step(c, planes, plane_step, k, nq, v, high, low);
-            }
-        }
-    }
-    for (int q = 0; q < nq; q++) {
-        for (int v = 0; v < nv; v++) {
-            ret_sum[q][v] =
-                _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(high[q][v], 7), low[q][v]));
-        }
-    }
+}
+
+/* scale * sum + off of sixteen columns. */
+INLINE __m512 unfold(__m512i high, __m512i low, __m512 scale, __m512 off)
+{
+    __m512 sum = _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(high, 7), low));
+    return _mm512_fmadd_ps(scale, sum, off);
+}
+
+INLINE void put_scores(struct ingle_attn_tile *tile, uint32_t query, const struct sums *sum)
+{
+    __m512 scale = _mm512_set1_ps(tile->scale[query]), off = _mm512_set1_ps(tile->off[query]);
+    float *s = tile->s + query * S;
+    _mm512_storeu_ps(s, unfold(sum->high[0], sum->low[0], scale, off));
+    _mm512_storeu_ps(s + LANES, unfold(sum->high[1], sum->low[1], scale, off));
+    _mm512_storeu_ps(s + 2 * LANES, unfold(sum->high[2], sum->low[2], scale, off));
+    _mm512_storeu_ps(s + 3 * LANES, unfold(sum->high[3], sum->low[3], scale, off));
 }
 
 INLINE void scores_of(struct ingle_attn_tile *tile, const uint8_t *codes, bool nibbles,
                       uint32_t query, int nq)
 {
-    const int8_t *planes = tile->planes + 2 * query * tile->plane_step;
-    __m512 sum[CODE_QUERIES][VECTORS];
+    const int8_t *plane = tile->planes + 2 * query * tile->plane_step;
+    struct sums sum[CODE_QUERIES];
 
-    dot_codes(codes, nibbles, S, tile->arg->D, planes, tile->plane_step, nq, VECTORS, sum);
-    for (int q = 0; q < nq; q++) {
-        __m512 scale = _mm512_set1_ps(tile->scale[query + q]);
-        __m512 off = _mm512_set1_ps(tile->off[query + q]);
-        for (int v = 0; v < VECTORS; v++) {
-            _mm512_storeu_ps(tile->s + (query + q) * S + v * LANES,
-                             _mm512_fmadd_ps(scale, sum[q][v], off));
-        }
+    dot_codes(codes, nibbles, S, tile->arg->D, plane, tile->plane_step, nq, VECTORS, sum);
+    put_scores(tile, query, &sum[0]);
+    if (nq > 1) {
+        put_scores(tile, query + 1, &sum[1]);
+    }
+    if (nq > 2) {
+        put_scores(tile, query + 2, &sum[2]);
+    }
+}
+
+INLINE void add_values(float *o, __m512 alpha, __m512 mix)
+{
+    _mm512_storeu_ps(o, _mm512_fmadd_ps(_mm512_loadu_ps(o), alpha, mix));
+}
+
+INLINE void put_values(struct ingle_attn_tile *tile, uint32_t query, uint32_t column,
+                       const struct sums *sum, int nv)
+{
+    __m512 scale = _mm512_set1_ps(tile->scale[query]), off = _mm512_set1_ps(tile->off[query]);
+    __m512 alpha = _mm512_set1_ps(tile->alpha[query]);
+    float *o = tile->o + query * tile->arg->D + column;
+    add_values(o, alpha, unfold(sum->high[0], sum->low[0], scale, off));
+    if (nv == VECTORS) {
+        add_values(o + LANES, alpha, unfold(sum->high[1], sum->low[1], scale, off));
+        add_values(o + 2 * LANES, alpha, unfold(sum->high[2], sum->low[2], scale, off));
+        add_values(o + 3 * LANES, alpha, unfold(sum->high[3], sum->low[3], scale, off));
     }
 }
 
 INLINE void values_of(struct ingle_attn_tile *tile, const uint8_t *codes, bool nibbles,
                       uint32_t query, int nq, uint32_t column, int nv)
 {
-    const int8_t *planes = tile->planes + 2 * query * tile->plane_step;
-    uint32_t D = tile->arg->D;
-    __m512 sum[CODE_QUERIES][VECTORS];
+    const int8_t *plane = tile->planes + 2 * query * tile->plane_step;
+    struct sums sum[CODE_QUERIES];
 
-    dot_codes(codes + 4 * column, nibbles, D, S, planes, tile->plane_step, nq, nv, sum);
-    for (int q = 0; q < nq; q++) {
-        __m512 scale = _mm512_set1_ps(tile->scale[query + q]);
-        __m512 off = _mm512_set1_ps(tile->off[query + q]);
-        __m512 alpha = _mm512_set1_ps(tile->alpha[query + q]);
-        for (int v = 0; v < nv; v++) {
-            float *o = tile->o + (query + q) * D + column + v * LANES;
-            __m512 mix = _mm512_fmadd_ps(scale, sum[q][v], off);
-            _mm512_storeu_ps(o, _mm512_fmadd_ps(_mm512_loadu_ps(o), alpha, mix));
-        }
+    dot_codes(codes + 4 * column, nibbles, tile->arg->D, (tile->t1 + 7) / 8 * 8, plane,
+              tile->plane_step, nq, nv, sum);
+    put_values(tile, query, column, &sum[0], nv);
+    if (nq > 1) {
+        put_values(tile, query + 1, column, &sum[1], nv);
+    }
+    if (nq > 2) {
+        put_values(tile, query + 2, column, &sum[2], nv);
     }
 }
 
@@ -263,7 +458,11 @@ INLINE void block_of(struct ingle_attn_tile *tile, const struct ingle_kv_block *
     ingle_f32_row_of_f16(block->k_scale, D, scale);
     ingle_f32_row_of_f16(block->k_min, D, min);
     for (uint32_t i = 0; i < n; i++) {
-        fold(tile, i, tile->q + i * D, scale, min, D);
+        if (D == 64) {
+            fold64(tile, i, load64(tile->q + i * D), scale, min);
+        } else {
+            fold_long(tile, i, tile->q + i * D, scale, min, D, min + tile->plane_step);
+        }
     }
     for (uint32_t i = 0; i < n; i += CODE_QUERIES) {
         if (n - i >= CODE_QUERIES) {
@@ -274,11 +473,11 @@ INLINE void block_of(struct ingle_attn_tile *tile, const struct ingle_kv_block *
             scores_of(tile, block->k_codes, nibbles, i, 1);
         }
     }
-    softmax(tile);
+    raise_max(tile);
     ingle_f32_row_of_f16(block->v_scale, S, scale);
     ingle_f32_row_of_f16(block->v_min, S, min);
     for (uint32_t i = 0; i < n; i++) {
-        fold(tile, i, tile->s + i * S, scale, min, S);
+        fold64(tile, i, weigh(tile, i), scale, min);
     }
     for (uint32_t i = 0; i < n; i += CODE_QUERIES) {
         if (n - i >= CODE_QUERIES) {
@@ -304,13 +503,18 @@ static void attend_block(struct ingle_attn_tile *tile, const struct ingle_kv_blo
 /* ---- f16 pages ---------------------------------------------------------------------------------
  */
 
-/* Scores of sixteen tokens from t on; those beyond the last token seen repeat it and are masked. */
+/* Scores of sixteen tokens from t on; those beyond the last token seen repeat it and are masked.
+ * The rows are widened as [D/16][16 rows][16], so that a query finds every row at a fixed offset.
+ */
 static void scores_rows(struct ingle_attn_tile *tile, const uint16_t *k, uint32_t t)
 {
     uint32_t D = tile->arg->D;
     for (uint32_t j = 0; j < LANES; j++) {
-        uint32_t token = t + j < tile->t1 ? t + j : tile->t1 - 1;
-        ingle_f32_row_of_f16(k + token * D, D, tile->kv + j * D);
+        const uint16_t *row = k + (t + j < tile->t1 ? t + j : tile->t1 - 1) * D;
+        for (uint32_t c = 0; c < D; c += LANES) {
+            __m256i half = _mm256_loadu_si256((const __m256i *)(row + c));
+            _mm512_store_ps(tile->kv + (c + j) * LANES, _mm512_cvtph_ps(half));
+        }
     }
     for (uint32_t i = 0; i < tile->n_active; i++) {
         const float *q = tile->q + i * D, *row = tile->kv;
@@ -319,11 +523,11 @@ static void scores_rows(struct ingle_attn_tile *tile, const uint16_t *k, uint32_
         for (uint32_t j = 0; j < LANES; j++) {
             sum[j] = _mm512_setzero_ps();
         }
-        for (uint32_t c = 0; c < D; c += LANES) {
+        for (uint32_t c = 0; c < D; c += LANES, row += LANES * LANES) {
             __m512 part = _mm512_loadu_ps(q + c);
 #pragma GCC unroll 16
             for (uint32_t j = 0; j < LANES; j++) {
-                sum[j] = _mm512_fmadd_ps(part, _mm512_loadu_ps(row + j * D + c), sum[j]);
+                sum[j] = _mm512_fmadd_ps(part, _mm512_load_ps(row + j * LANES), sum[j]);
             }
         }
         _mm512_storeu_ps(tile->s + i * S + t, trees(sum));
@@ -382,7 +586,10 @@ static void attend_rows(struct ingle_attn_tile *tile, const struct ingle_kv_rows
     for (uint32_t t = tile->t0 / LANES * LANES; t < tile->t1; t += LANES) {
         scores_rows(tile, rows->k, t);
     }
-    softmax(tile);
+    raise_max(tile);
+    for (uint32_t j = 0; j < n; j++) {
+        store64(tile->s + j * S, weigh(tile, j));
+    }
     for (; n - i >= ROW_QUERIES; i += ROW_QUERIES) {
         values_rows_columns(tile, rows->v, i, ROW_QUERIES);
     }
@@ -394,10 +601,30 @@ static void attend_rows(struct ingle_attn_tile *tile, const struct ingle_kv_rows
     }
 }
 
-static const struct ingle_attn_isa isa = {.rotate = ingle_attn_rotate,
-                                          .attend_rows = attend_rows,
-                                          .attend_block = attend_block,
-                                          .finish = ingle_attn_finish};
+static void finish(struct ingle_attn_tile *tile)
+{
+    const struct ingle_arg_attn *a = tile->arg;
+    const __m512 limit = _mm512_set1_ps(INGLE_KV_Q_MAX);
+
+    for (uint32_t i = 0; i < tile->n_queries; i++) {
+        uint32_t row = tile->row + i / tile->n_heads, head = tile->head + i % tile->n_heads;
+        uint64_t at = ((uint64_t)row * a->H + head) * a->D;
+        __mmask16 sane = 0xffff;
+        __m512 inverse;
+        for (uint32_t c = 0; c < a->D; c += LANES) {
+            sane &= _mm512_cmp_ps_mask(_mm512_abs_ps(_mm512_loadu_ps(a->q + at + c)), limit,
+                                       _CMP_LT_OQ);
+        }
+        inverse = _mm512_set1_ps(sane == 0xffff ? 1.0f / tile->l[i] : NAN);
+        for (uint32_t c = 0; c < a->D; c += LANES) {
+            __m512 o = _mm512_loadu_ps(tile->o + i * a->D + c);
+            _mm512_storeu_ps(a->out + at + c, _mm512_mul_ps(o, inverse));
+        }
+    }
+}
+
+static const struct ingle_attn_isa isa = {
+    .rotate = rotate, .attend_rows = attend_rows, .attend_block = attend_block, .finish = finish};
 
 void ingle_attn_avx512(const struct ingle_op *op, const struct ingle_worker *worker)
 {

@@ -97,6 +97,7 @@ double check_time_op(const struct ingle_kernels *table, const struct ingle_op *o
 extern const char *check_pattern;
 
 void bench_machine(void);
+void bench_attn(const struct ingle_kernels *table);
 void bench_matmul(const struct ingle_kernels *table);
 void bench_rows(const struct ingle_kernels *table);
 

@@ -169,79 +169,85 @@ static uint32_t fill_spans(const struct world *w, const struct world_seq *seq, u
     return n;
 }
 
-static void run_ops(struct world *w, const struct ingle_kernels *kernels, uint32_t n_workers,
-                    uint32_t n_batch)
+static void make_ops(struct world *w, struct ingle_op ret_ops[WORLD_OPS])
 {
     const struct world_shape *s = &w->shape;
     const struct ingle_rope *rope = s->n_rot != 0 ? &w->rope : NULL;
-    struct ingle_op store = {.kind = INGLE_K_QKV_STORE,
-                             .qkv_store = {.q = w->q,
-                                           .k = w->k,
-                                           .v = w->v,
-                                           .rope = rope,
-                                           .seqs = w->batch,
-                                           .q_gain = s->norm ? w->q_gain : NULL,
-                                           .k_gain = s->norm ? w->k_gain : NULL,
-                                           .n_seqs = n_batch,
-                                           .H = s->H,
-                                           .Hk = s->Hk,
-                                           .D = s->D,
-                                           .layer = w->layer,
-                                           .eps = 1e-6f}};
-    struct ingle_op seal = {
+    ret_ops[WORLD_STORE] = (struct ingle_op){.kind = INGLE_K_QKV_STORE,
+                                             .qkv_store = {.q = w->q,
+                                                           .k = w->k,
+                                                           .v = w->v,
+                                                           .rope = rope,
+                                                           .seqs = w->batch,
+                                                           .q_gain = s->norm ? w->q_gain : NULL,
+                                                           .k_gain = s->norm ? w->k_gain : NULL,
+                                                           .n_seqs = w->n_batch,
+                                                           .H = s->H,
+                                                           .Hk = s->Hk,
+                                                           .D = s->D,
+                                                           .layer = w->layer,
+                                                           .eps = 1e-6f}};
+    ret_ops[WORLD_SEAL] = (struct ingle_op){
         .kind = INGLE_K_KV_SEAL,
         .kv_seal = {
-            .seqs = w->batch, .n_seqs = n_batch, .Hk = s->Hk, .D = s->D, .layer = w->layer}};
-    struct ingle_op attn = {.kind = INGLE_K_ATTN,
-                            .attn = {.q = w->q,
-                                     .out = w->out,
-                                     .rope = rope,
-                                     .seqs = w->batch,
-                                     .n_seqs = n_batch,
-                                     .H = s->H,
-                                     .Hk = s->Hk,
-                                     .D = s->D,
-                                     .layer = w->layer,
-                                     .window = s->window,
-                                     .scale = 1.0f / sqrtf((float)s->D)}};
-    check_run(kernels, &store, n_workers);
-    check_run(kernels, &seal, n_workers);
-    check_run(kernels, &attn, n_workers);
+            .seqs = w->batch, .n_seqs = w->n_batch, .Hk = s->Hk, .D = s->D, .layer = w->layer}};
+    ret_ops[WORLD_ATTN] = (struct ingle_op){.kind = INGLE_K_ATTN,
+                                            .attn = {.q = w->q,
+                                                     .out = w->out,
+                                                     .rope = rope,
+                                                     .seqs = w->batch,
+                                                     .n_seqs = w->n_batch,
+                                                     .H = s->H,
+                                                     .Hk = s->Hk,
+                                                     .D = s->D,
+                                                     .layer = w->layer,
+                                                     .window = s->window,
+                                                     .scale = 1.0f / sqrtf((float)s->D)}};
 }
 
-void world_step(struct world *w, const struct ingle_kernels *kernels, uint32_t n_workers,
-                uint32_t mask, uint32_t from, uint32_t to)
+void world_ops(struct world *w, uint32_t mask, uint32_t from, uint32_t to,
+               struct ingle_op ret_ops[WORLD_OPS])
 {
     const struct world_shape *s = &w->shape;
-    uint32_t q_row = s->H * s->D, k_row = s->Hk * s->D, row = 0, n_batch = 0;
-    uint32_t who[WORLD_SEQS_MAX];
+    uint64_t q_row = (uint64_t)s->H * s->D, k_row = (uint64_t)s->Hk * s->D;
+    uint32_t row = 0;
 
+    w->n_batch = 0;
     for (uint32_t i = 0; i < s->n_seqs; i++) {
         const struct world_seq *seq = &w->seqs[i];
         uint32_t end = to < seq->tokens ? to : seq->tokens;
         if ((mask >> i & 1) == 0 || end <= from) {
             continue;
         }
-        struct ingle_kv_seq *in = &w->batch[n_batch];
-        who[n_batch++] = i;
+        struct ingle_kv_seq *in = &w->batch[w->n_batch];
+        w->who[w->n_batch++] = i;
         *in = (struct ingle_kv_seq){.row0 = row, .n_rows = end - from, .pos0 = from};
         in->n_spans = fill_spans(w, seq, from, end, w->spans[i]);
         in->spans = w->spans[i];
-        memcpy(w->q + (uint64_t)row * q_row, seq->q + (uint64_t)from * q_row,
-               sizeof(float) * in->n_rows * q_row);
-        memcpy(w->k + (uint64_t)row * k_row, seq->k + (uint64_t)from * k_row,
-               sizeof(float) * in->n_rows * k_row);
-        memcpy(w->v + (uint64_t)row * k_row, seq->v + (uint64_t)from * k_row,
-               sizeof(float) * in->n_rows * k_row);
+        memcpy(w->q + row * q_row, seq->q + from * q_row, sizeof(float) * in->n_rows * q_row);
+        memcpy(w->k + row * k_row, seq->k + from * k_row, sizeof(float) * in->n_rows * k_row);
+        memcpy(w->v + row * k_row, seq->v + from * k_row, sizeof(float) * in->n_rows * k_row);
         row += in->n_rows;
     }
-    run_ops(w, kernels, n_workers, n_batch);
-    for (uint32_t b = 0; b < n_batch; b++) {
+    make_ops(w, ret_ops);
+}
+
+void world_step(struct world *w, const struct ingle_kernels *kernels, uint32_t n_workers,
+                uint32_t mask, uint32_t from, uint32_t to)
+{
+    const struct world_shape *s = &w->shape;
+    uint64_t q_row = (uint64_t)s->H * s->D;
+    struct ingle_op ops[WORLD_OPS];
+
+    world_ops(w, mask, from, to, ops);
+    for (uint32_t i = 0; i < WORLD_OPS; i++) {
+        check_run(kernels, &ops[i], n_workers);
+    }
+    for (uint32_t b = 0; b < w->n_batch; b++) {
         const struct ingle_kv_seq *in = &w->batch[b];
-        const struct world_seq *seq = &w->seqs[who[b]];
-        memcpy(seq->out + (uint64_t)from * q_row, w->out + (uint64_t)in->row0 * q_row,
+        memcpy(w->seqs[w->who[b]].out + from * q_row, w->out + in->row0 * q_row,
                sizeof(float) * in->n_rows * q_row);
-        for (uint32_t i = 0; i < in->n_spans; i++) {
+        for (uint32_t i = 0; i < in->n_spans && !s->keep_open; i++) {
             if (in->spans[i].seal) {
                 memset(in->spans[i].open, 0xff,
                        w->n_layers * ingle_kv_layer_bytes(INGLE_KV_OPEN, s->Hk, s->D));

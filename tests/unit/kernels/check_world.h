@@ -20,6 +20,7 @@ struct world_shape {
     uint32_t chunk_min, chunk_max;
     float outlier; /* bias of one slowly turning K channel, as Qwen has */
     uint64_t seed;
+    bool keep_open; /* leave sealed pages' open rows alone: for the benchmark */
 };
 
 struct world_page {
@@ -43,6 +44,7 @@ struct world {
     struct world_seq seqs[WORLD_SEQS_MAX];
     /* One step's batch. */
     float *q, *k, *v, *out;
+    uint32_t n_batch, who[WORLD_SEQS_MAX];
     struct ingle_kv_seq batch[WORLD_SEQS_MAX];
     struct ingle_kv_span *spans[WORLD_SEQS_MAX];
 };
@@ -50,7 +52,18 @@ struct world {
 void world_init(struct world *world, const struct world_shape *shape);
 void world_fini(struct world *world);
 
-/* Run the positions [from, to) of the sequences in `mask` in one step. */
+/* The step that adds positions [from, to) of the sequences in `mask`: fill the batch, make its ops.
+ */
+enum {
+    WORLD_STORE,
+    WORLD_SEAL,
+    WORLD_ATTN,
+    WORLD_OPS
+};
+void world_ops(struct world *world, uint32_t mask, uint32_t from, uint32_t to,
+               struct ingle_op ret_ops[WORLD_OPS]);
+
+/* Run that step. */
 void world_step(struct world *world, const struct ingle_kernels *kernels, uint32_t n_workers,
                 uint32_t mask, uint32_t from, uint32_t to);
 
