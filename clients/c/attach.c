@@ -476,6 +476,9 @@ int ingle_reattach(struct ingle_client *client, char *err, size_t err_bytes)
     if (res != 0) {
         return fail(why, res, "%s", ingle_strerror(res));
     }
+    /* The runtime takes a session up again only once it knows that its connection is lost. */
+    (void)shutdown(c->link.socket, SHUT_RDWR);
+    (void)ingle_client_dies(c, -EPIPE, "the connection was given up");
     link_init(&link);
     res = make_link(c, &link, why);
     if (res != 0) {

@@ -150,6 +150,7 @@ static void token_print(const uint8_t token[TOKEN_BYTES], char ret_text[INGLE_TO
 
 static int token_parse(const char *text, uint8_t ret_token[TOKEN_BYTES])
 {
+    static const uint8_t none[TOKEN_BYTES]; /* says "no token" on the wire */
     uint8_t token[TOKEN_BYTES];
     uint32_t bits = 0, n_bits = 0, n = 0;
 
@@ -170,8 +171,9 @@ static int token_parse(const char *text, uint8_t ret_token[TOKEN_BYTES])
             token[n++] = (uint8_t)(bits >> n_bits);
         }
     }
-    if ((bits & ((1u << n_bits) - 1)) != 0) {
-        return -EINVAL; /* one token has one spelling */
+    if ((bits & ((1u << n_bits) - 1)) != 0 /* one token has one spelling */ ||
+        memcmp(token, none, sizeof none) == 0) {
+        return -EINVAL;
     }
     memcpy(ret_token, token, sizeof token);
     return 0;

@@ -79,8 +79,8 @@ INGLE_API int ingle_attach(const struct ingle_attach_options *options, struct in
  * @client     attached once; usable or not
  * @err, @err_bytes  as for ingle_attach
  *
- * Ownership: borrows; on failure the client stays as it was, and this may be tried again (wait 10
- * ms, then twice as long each time, up to 1 s).
+ * Ownership: borrows; on failure the client is as after -EPIPE, and this may be tried again (wait
+ * 10 ms, then twice as long each time, up to 1 s).
  * Returns 0 (the same session), 1 (a new one), or the errors of ingle_attach.
  */
 INGLE_API int ingle_reattach(struct ingle_client *client, char *err, size_t err_bytes);

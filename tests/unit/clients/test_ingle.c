@@ -600,6 +600,26 @@ static void wait_times_out_and_sees_what_comes(void **state)
     ingle_detach(c);
 }
 
+static void spinner_sees_what_comes_while_it_spins(void **state)
+{
+    struct ingle_attach_options o = {.spin_us = 20, .timeout_ms = 2000};
+    struct ingle_client *c;
+    struct ingle_event_info e;
+
+    (void)state;
+    assert_true(fake_start(fake));
+    o.socket_path = fake->path;
+    assert_int_equal(ingle_attach(&o, &c, NULL, 0), 0);
+    for (uint64_t i = 0; i < 200; i++) {
+        assert_int_equal(ingle_nop(c, i), 0);
+        assert_int_equal(ingle_wait(c, 5000), 1);
+        assert_int_equal(ingle_next(c, &e), 1);
+        assert_int_equal(e.user_data, i);
+    }
+    assert_int_equal(ingle_wait(c, 1), 0); /* nothing in flight: straight to sleep */
+    ingle_detach(c);
+}
+
 static void *let_go_late(void *arg)
 {
     (void)usleep(*(useconds_t *)arg);
@@ -733,6 +753,8 @@ static void context_travels_as_text(void **state)
     memcpy(bad, token, sizeof bad);
     bad[47]++; /* the spare bits of the last digit */
     assert_int_equal(ingle_ctx_revoke(c, bad), -EINVAL);
+    memset(bad + 5, 'A', 43); /* 32 zero bytes: no token at all */
+    assert_int_equal(ingle_ctx_import(c, bad, &ctx, &n), -EINVAL);
     assert_int_equal(ingle_ctx_import(c, "", &ctx, &n), -EINVAL);
     assert_int_equal(ingle_ctx_import(c, NULL, &ctx, &n), -EINVAL);
     assert_int_equal(ingle_ctx_import(c, token, NULL, &n), -EINVAL);
@@ -1096,6 +1118,7 @@ int main(void)
         T(full_house_still_takes_a_cancellation),
         T(callback_that_has_enough_cancels),
         T(wait_times_out_and_sees_what_comes),
+        T(spinner_sees_what_comes_while_it_spins),
         T(sleeper_is_woken_in_either_phase),
         T(event_loop_is_woken_through_the_descriptor),
         T(polling_client_is_sent_no_bells),
