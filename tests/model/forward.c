@@ -8,9 +8,8 @@
 
 #include "runtime/model/tokenizer.h"
 
-#define ROWS  1024u
-#define SEQS  16u
-#define HEADS 16u
+#define ROWS 1024u
+#define SEQS 16u
 
 static void need(int r, const struct ingle_error *err)
 {
@@ -46,7 +45,7 @@ void forward_init(struct forward *f, const struct forward_options *options)
         need(ingle_model_load(options->path, &load, &f->model, &err), &err);
     }
     need(ingle_backend_cpu_create(&cpu, &f->backend, &err), &err);
-    need(ingle_graph_init(&f->graph, f->model, f->backend, ROWS, SEQS, HEADS, &err), &err);
+    need(ingle_graph_init(&f->graph, f->model, f->backend, ROWS, SEQS, FORWARD_HEADS, &err), &err);
     shape = (struct ingle_kv_shape){.n_groups = f->model->n_groups,
                                     .Hk = f->model->Hk,
                                     .D = f->model->D};
@@ -103,10 +102,12 @@ void forward_step(struct forward *f, const struct forward_piece *pieces, uint32_
     }
 }
 
-const float *forward_logits(struct forward *f, uint32_t row)
+const float *forward_logits(struct forward *f, uint32_t row, uint32_t n)
 {
-    f->graph.index[0] = row;
-    ingle_graph_head(&f->graph, 1, true);
+    for (uint32_t i = 0; i < n; i++) {
+        f->graph.index[i] = row + i;
+    }
+    ingle_graph_head(&f->graph, n, true);
     return f->graph.logits;
 }
 

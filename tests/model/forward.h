@@ -39,8 +39,10 @@ struct forward_piece {
 };
 /* Run one batch of pieces; afterwards graph.x holds their rows, in order. */
 void forward_step(struct forward *f, const struct forward_piece *pieces, uint32_t n_pieces);
-/* Logits of batch row `row` of the last step, [V], valid until the next call. */
-const float *forward_logits(struct forward *f, uint32_t row);
+#define FORWARD_HEADS 16u
+/* Logits of n <= FORWARD_HEADS rows of the last step from `row` on, [n][V], valid until the next
+ * call. */
+const float *forward_logits(struct forward *f, uint32_t row, uint32_t n);
 /* Natural log-probabilities of a row: log(sum(exp)) in double. */
 double forward_logsumexp(const float *logits, uint32_t V);
 

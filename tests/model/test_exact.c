@@ -49,7 +49,7 @@ static void run(struct forward *f, struct ingle_context *c, const int32_t *token
             }
         }
         if (at + piece.n == N) {
-            const float *logits = forward_logits(f, piece.n - 1);
+            const float *logits = forward_logits(f, piece.n - 1, 1);
 
             if (record) {
                 memcpy(ref->logits, logits, V * sizeof *logits);

@@ -29,6 +29,18 @@ static struct json_object *member(struct json_object *o, const char *key)
     return v;
 }
 
+static void score_row(const struct forward *f, const float *logits, int32_t next, double want,
+                      int32_t top1, struct score *score)
+{
+    double got = (double)logits[next] - forward_logsumexp(logits, f->model->V);
+    double d = fabs(got - want);
+
+    score->n++;
+    score->sum += d;
+    score->max = !(d <= score->max) ? d : score->max;
+    score->n_top1 += f->backend->kernels->row_stat(logits, f->model->V).argmax == top1 ? 1 : 0;
+}
+
 static void score_prompt(struct forward *f, struct json_object *prompt, uint32_t tenant,
                          struct score *score)
 {
@@ -51,19 +63,15 @@ static void score_prompt(struct forward *f, struct json_object *prompt, uint32_t
                                       .n = n - at < 256 ? n - at : 256};
 
         forward_step(f, &piece, 1);
-        for (uint32_t r = 0; r < piece.n && at + r + 1 < n; r++) {
-            const float *logits = forward_logits(f, r);
-            double got =
-                (double)logits[tokens[at + r + 1]] - forward_logsumexp(logits, f->model->V);
-            double d = fabs(got - json_object_get_double(json_object_array_get_idx(lp, at + r)));
+        for (uint32_t r = 0; r < piece.n; r += FORWARD_HEADS) {
+            uint32_t n_rows = piece.n - r < FORWARD_HEADS ? piece.n - r : FORWARD_HEADS;
+            const float *logits = forward_logits(f, r, n_rows);
 
-            score->n++;
-            score->sum += d;
-            score->max = !(d <= score->max) ? d : score->max;
-            score->n_top1 += f->backend->kernels->row_stat(logits, f->model->V).argmax ==
-                                     json_object_get_int(json_object_array_get_idx(top1, at + r))
-                                 ? 1
-                                 : 0;
+            for (uint32_t i = 0; i < n_rows && at + r + i + 1 < n; i++) {
+                score_row(f, logits + (uint64_t)i * f->model->V, tokens[at + r + i + 1],
+                          json_object_get_double(json_object_array_get_idx(lp, at + r + i)),
+                          json_object_get_int(json_object_array_get_idx(top1, at + r + i)), score);
+            }
         }
     }
     ingle_context_close(&f->set, c);
