@@ -17,19 +17,6 @@ static const struct ingle_ctl_rule kinds[INGLE_CTL_TYPE_END] = {INGLE_CTL_TABLE(
 _Static_assert(0 INGLE_CTL_TABLE(COUNT) == INGLE_CTL_TYPE_END - 1, "every type is in the table");
 #undef COUNT
 
-static const char *const ops[INGLE_OP_END] = {
-    [INGLE_OP_NOP] = "NOP",
-    [INGLE_OP_GENERATE] = "GENERATE",
-    [INGLE_OP_APPEND] = "APPEND",
-    [INGLE_OP_FORK_CTX] = "FORK_CTX",
-    [INGLE_OP_CLOSE_CTX] = "CLOSE_CTX",
-    [INGLE_OP_CANCEL] = "CANCEL",
-    [INGLE_OP_EMBED] = "EMBED",
-    [INGLE_OP_TOKENIZE] = "TOKENIZE",
-    [INGLE_OP_DETOKENIZE] = "DETOKENIZE",
-    [INGLE_OP_TEMPLATE] = "TEMPLATE",
-};
-
 static const char *const rejects[INGLE_REJECT_DENIED + 1] = {
     [INGLE_REJECT_VERSION] = "protocol version or feature not supported",
     [INGLE_REJECT_ENDIAN] = "byte order differs",
@@ -44,11 +31,6 @@ static const char *const rejects[INGLE_REJECT_DENIED + 1] = {
 const struct ingle_ctl_rule *ingle_ctl_kind(uint32_t type)
 {
     return type > 0 && type < INGLE_CTL_TYPE_END ? &kinds[type] : NULL;
-}
-
-const char *ingle_op_name(uint32_t op)
-{
-    return op < INGLE_OP_END && ops[op] != NULL ? ops[op] : "unknown";
 }
 
 const char *ingle_reject_name(uint32_t code)

@@ -45,15 +45,6 @@ struct ingle_ctl_rule {
 const struct ingle_ctl_rule *ingle_ctl_kind(uint32_t type);
 
 /**
- * The name of an operation, for logs and listings.
- *
- * @op  enum ingle_op_code, or anything else
- *
- * Returns static storage, never NULL.  Thread: any.
- */
-const char *ingle_op_name(uint32_t op);
-
-/**
  * Why an attach was refused, in words for people.
  *
  * @code  enum ingle_reject_code, or anything else

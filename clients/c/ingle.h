@@ -170,8 +170,10 @@ INGLE_API void ingle_generate_init(struct ingle_generate *g);
 /**
  * Append the payload to a context and generate. Tokens come as events, then one FINAL completion:
  * res = tokens generated, or -errno (-ECANCELED, -E2BIG: the prompt's n_prompt tokens do not fit
- * the context's n_cached, -EILSEQ: byte n_cached is not UTF-8, -ENOENT: no such context or model,
- * -ENOMEM, -ENOSPC: over budget, -ETIME: deadline, -EOVERFLOW: latest, -ESHUTDOWN).
+ * the context's n_cached, -EILSEQ: byte n_cached is not UTF-8, -ENOENT: no such context, -ENODEV:
+ * no such model, -EBUSY: the context is being generated into, -EOPNOTSUPP: the model cannot,
+ * -ENOMEM, -ENOSPC, -EMFILE, -ENFILE: over a budget, -ETIME: deadline, -EOVERFLOW: latest,
+ * -ESHUTDOWN).
  *
  * @g  all fields are read during the call, and copied
  *
@@ -280,7 +282,8 @@ INGLE_API int ingle_ctx_close(struct ingle_client *client, uint64_t ctx, uint64_
  * @ret_token  the token
  *
  * Blocks for the runtime's answer.
- * Errors: -ENOENT (no such context), -EBUSY (it is being generated into), -ENOMEM, -ETIMEDOUT.
+ * Errors: -ENOENT (no such context), -EBUSY (it is being generated into), -ERANGE (ttl_s beyond a
+ * day), -ENOSPC (64 tokens of this client live), -ENOMEM, -ETIMEDOUT.
  */
 INGLE_API int ingle_ctx_export(struct ingle_client *client, uint64_t ctx, uint32_t ttl_s,
                                uint32_t uses, char ret_token[INGLE_TOKEN_TEXT]);
