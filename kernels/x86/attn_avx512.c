@@ -299,9 +299,11 @@ INLINE void dot_query(struct sums *sum, const __m512i code[VECTORS], const int8_
     __m512i high = four_bytes(plane), low = four_bytes(plane + plane_step);
     dot4(&sum->high[0], code[0], high);
     dot4(&sum->low[0], code[0], low);
-    if (nv == VECTORS) {
+    if (nv > 1) {
         dot4(&sum->high[1], code[1], high);
         dot4(&sum->low[1], code[1], low);
+    }
+    if (nv > 2) {
         dot4(&sum->high[2], code[2], high);
         dot4(&sum->low[2], code[2], low);
         dot4(&sum->high[3], code[3], high);
@@ -324,8 +326,10 @@ INLINE void dot_queries(struct sums sum[CODE_QUERIES], const __m512i code[VECTOR
 INLINE void load_codes(__m512i code[VECTORS], const uint8_t *from, int nv)
 {
     code[0] = _mm512_loadu_si512(from);
-    if (nv == VECTORS) {
+    if (nv > 1) {
         code[1] = _mm512_loadu_si512(from + 64);
+    }
+    if (nv > 2) {
         code[2] = _mm512_loadu_si512(from + 128);
         code[3] = _mm512_loadu_si512(from + 192);
     }
@@ -335,8 +339,10 @@ INLINE void nibbles_of(__m512i code[VECTORS], const __m512i both[VECTORS], int s
 {
     const __m512i nibble = _mm512_set1_epi8(15);
     code[0] = _mm512_and_si512(_mm512_srli_epi16(both[0], shift), nibble);
-    if (nv == VECTORS) {
+    if (nv > 1) {
         code[1] = _mm512_and_si512(_mm512_srli_epi16(both[1], shift), nibble);
+    }
+    if (nv > 2) {
         code[2] = _mm512_and_si512(_mm512_srli_epi16(both[2], shift), nibble);
         code[3] = _mm512_and_si512(_mm512_srli_epi16(both[3], shift), nibble);
     }
@@ -375,29 +381,43 @@ INLINE __m512 unfold(__m512i high, __m512i low, __m512 scale, __m512 off)
     return _mm512_fmadd_ps(scale, sum, off);
 }
 
-INLINE void put_scores(struct ingle_attn_tile *tile, uint32_t query, const struct sums *sum)
+INLINE void put_scores(struct ingle_attn_tile *tile, uint32_t query, const struct sums *sum, int nv)
 {
     __m512 scale = _mm512_set1_ps(tile->scale[query]), off = _mm512_set1_ps(tile->off[query]);
     float *s = tile->s + query * S;
     _mm512_storeu_ps(s, unfold(sum->high[0], sum->low[0], scale, off));
     _mm512_storeu_ps(s + LANES, unfold(sum->high[1], sum->low[1], scale, off));
-    _mm512_storeu_ps(s + 2 * LANES, unfold(sum->high[2], sum->low[2], scale, off));
-    _mm512_storeu_ps(s + 3 * LANES, unfold(sum->high[3], sum->low[3], scale, off));
+    if (nv > 2) {
+        _mm512_storeu_ps(s + 2 * LANES, unfold(sum->high[2], sum->low[2], scale, off));
+        _mm512_storeu_ps(s + 3 * LANES, unfold(sum->high[3], sum->low[3], scale, off));
+    }
 }
 
+/* Scores of nq queries for the first nv * 16 tokens. */
 INLINE void scores_of(struct ingle_attn_tile *tile, const uint8_t *codes, bool nibbles,
-                      uint32_t query, int nq)
+                      uint32_t query, int nq, int nv)
 {
     const int8_t *plane = tile->planes + 2 * query * tile->plane_step;
     struct sums sum[CODE_QUERIES];
 
-    dot_codes(codes, nibbles, S, tile->arg->D, plane, tile->plane_step, nq, VECTORS, sum);
-    put_scores(tile, query, &sum[0]);
+    dot_codes(codes, nibbles, S, tile->arg->D, plane, tile->plane_step, nq, nv, sum);
+    put_scores(tile, query, &sum[0], nv);
     if (nq > 1) {
-        put_scores(tile, query + 1, &sum[1]);
+        put_scores(tile, query + 1, &sum[1], nv);
     }
     if (nq > 2) {
-        put_scores(tile, query + 2, &sum[2]);
+        put_scores(tile, query + 2, &sum[2], nv);
+    }
+}
+
+/* Short pages are common (a chunk's last): half the work where half the tokens do. */
+INLINE void scores_tokens(struct ingle_attn_tile *tile, const uint8_t *codes, bool nibbles,
+                          uint32_t query, int nq)
+{
+    if (tile->t1 > S / 2) {
+        scores_of(tile, codes, nibbles, query, nq, VECTORS);
+    } else {
+        scores_of(tile, codes, nibbles, query, nq, VECTORS / 2);
     }
 }
 
@@ -466,11 +486,11 @@ INLINE void block_of(struct ingle_attn_tile *tile, const struct ingle_kv_block *
     }
     for (uint32_t i = 0; i < n; i += CODE_QUERIES) {
         if (n - i >= CODE_QUERIES) {
-            scores_of(tile, block->k_codes, nibbles, i, CODE_QUERIES);
+            scores_tokens(tile, block->k_codes, nibbles, i, CODE_QUERIES);
         } else if (n - i == 2) {
-            scores_of(tile, block->k_codes, nibbles, i, 2);
+            scores_tokens(tile, block->k_codes, nibbles, i, 2);
         } else {
-            scores_of(tile, block->k_codes, nibbles, i, 1);
+            scores_tokens(tile, block->k_codes, nibbles, i, 1);
         }
     }
     raise_max(tile);
