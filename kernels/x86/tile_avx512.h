@@ -5,9 +5,7 @@
 #define INGLE_KERNELS_X86_TILE_AVX512_H
 #include <immintrin.h>
 
-#include "kernels/pack.h"
-
-#define INGLE_INLINE static inline __attribute__((always_inline))
+#include "kernels/x86/matmul.h"
 
 /* x shifted so that bit `from` lands on bit `to` of each byte; neighbours' bits come along. */
 INGLE_INLINE __m512i shift_bit_avx512(__m512i x, int from, int to)

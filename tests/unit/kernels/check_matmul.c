@@ -270,7 +270,7 @@ static void bench_shape(const struct ingle_kernels *table, const char *name, enu
 
 void bench_matmul(const struct ingle_kernels *table)
 {
-    static const uint32_t tokens[] = {1, 4, 8, 64, 256};
+    static const uint32_t tokens[] = {1, 4, 8, 16, 64, 256};
     static const uint32_t one = 1;
     static const struct {
         const char *name;
@@ -295,14 +295,14 @@ void bench_matmul(const struct ingle_kernels *table)
     for (uint32_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
         bool head = shapes[i].N > 40000;
         bench_shape(table, shapes[i].name, shapes[i].type, INGLE_ACT_INT8, shapes[i].N, shapes[i].K,
-                    tokens, head ? 3 : 5);
+                    tokens, head ? 3 : 6);
         if (head) {
             bench_shape(table, shapes[i].name, shapes[i].type, INGLE_ACT_INT16, shapes[i].N,
                         shapes[i].K, &one, 1);
         }
     }
     for (enum ingle_wtype type = 0; type < INGLE_W_COUNT; type++) {
-        bench_shape(table, "2048x2048", type, INGLE_ACT_INT8, 2048, 2048, tokens, 5);
-        bench_shape(table, "2048x2048", type, INGLE_ACT_INT16, 2048, 2048, tokens, 5);
+        bench_shape(table, "2048x2048", type, INGLE_ACT_INT8, 2048, 2048, tokens, 6);
+        bench_shape(table, "2048x2048", type, INGLE_ACT_INT16, 2048, 2048, tokens, 6);
     }
 }

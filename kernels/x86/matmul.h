@@ -1,0 +1,102 @@
+/* The parts of the matrix product that an instruction set supplies to matmul.c, and their
+ * arguments. Two ways through a product with integer activations:
+ *
+ *   few rows   one pass over the packed weights: a block is taken apart in registers and multiplied
+ *              with up to INGLE_MM_FEW rows; the following tile is prefetched meanwhile
+ *   many rows  one or two tiles and up to INGLE_MM_BLOCKS blocks are decoded once into a panel that
+ *              fits the first-level cache, then groups of rows run over it; their partial sums wait
+ *              in the scratch for the next panel
+ *
+ * Float weights or float activations go the second way with a panel of f32. */
+#ifndef INGLE_KERNELS_X86_MATMUL_H
+#define INGLE_KERNELS_X86_MATMUL_H
+#include "kernels/act.h"
+#include "kernels/pack.h"
+
+#define INGLE_INLINE static inline __attribute__((always_inline))
+
+#define INGLE_MM_FEW         8u    /* rows that share a block taken apart in registers, at most */
+#define INGLE_MM_BLOCKS      16u   /* blocks of a panel of codes: 512 columns, 8 KiB a tile */
+#define INGLE_MM_FLOAT_COLS  128u  /* columns of a panel of floats: 8 KiB a tile */
+#define INGLE_MM_PAIR        2u    /* tiles of a panel, at most */
+#define INGLE_MM_ROWS        1024u /* rows whose partial sums fit the scratch */
+#define INGLE_MM_PANEL_BYTES (32u * 1024u)
+
+/* Every quantised type; every type. */
+#define INGLE_MM_QUANTISED(X) \
+    X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL)
+#define INGLE_MM_ALL(X) X(F32) X(F16) X(BF16) INGLE_MM_QUANTISED(X)
+
+/* Some rows against one tile of one matrix: reads activations, writes y. */
+struct ingle_mm_few {
+    const struct ingle_arg_matmul *arg;
+    struct ingle_tile_shape shape;
+    uint32_t i, row0; /* matrix, first row */
+    uint64_t n_tile;
+    const uint8_t *tile, *next; /* `next` is prefetched, `ahead` bytes for each block */
+    uint64_t ahead;
+};
+typedef void ingle_mm_few_fn(const struct ingle_mm_few *few);
+
+/* Blocks [first, first + n) of a tile, or columns of a tile of floats, into side `side` of a panel.
+ */
+struct ingle_mm_decode {
+    const uint8_t *tile;
+    struct ingle_tile_shape shape;
+    uint32_t first, n, side;
+    void *panel;
+};
+typedef void ingle_mm_decode_fn(const struct ingle_mm_decode *decode);
+
+/* A group of rows times a panel: acc += .. */
+struct ingle_mm_group {
+    const void *panel;
+    const uint8_t *x;  /* first row's activations at the panel's first column */
+    uint64_t x_stride; /* bytes */
+    float *acc;        /* [rows][pair][16], 64-byte aligned */
+    uint32_t n;        /* blocks, or columns of floats */
+};
+typedef void ingle_mm_group_fn(const struct ingle_mm_group *group);
+
+struct ingle_mm_isa {
+    uint32_t pair;         /* tiles of a panel */
+    uint32_t few, few_max; /* rows of one few call; rows of an op up to which it is used */
+    uint32_t group_float;  /* rows of a group of floats */
+    uint32_t (*group_rows)(enum ingle_wtype type); /* rows of a group, at most */
+    ingle_mm_few_fn *(*few_fn)(enum ingle_wtype type, bool two, uint32_t rows);
+    ingle_mm_decode_fn *(*decode_fn)(enum ingle_wtype type);
+    ingle_mm_group_fn *(*group_fn)(enum ingle_wtype type, bool two, uint32_t rows);
+    ingle_mm_decode_fn *(*decode_float_fn)(enum ingle_wtype type);
+    ingle_mm_group_fn *(*group_float_fn)(uint32_t rows);
+    /* y of one row and tile = acc (+ bias). */
+    void (*store)(const struct ingle_arg_matmul *arg, uint32_t i, uint64_t tile, uint64_t row,
+                  const float *acc);
+};
+
+void ingle_mm_run(const struct ingle_mm_isa *isa, const struct ingle_op *op,
+                  const struct ingle_worker *worker);
+
+INGLE_INLINE uint64_t ingle_mm_group_bytes(bool two)
+{
+    return two ? sizeof(struct ingle_act16) : sizeof(struct ingle_act8);
+}
+
+INGLE_INLINE const struct ingle_act_tail *ingle_mm_tail(bool two, const uint8_t *group)
+{
+    return (const struct ingle_act_tail *)(const void *)(group + (two ? 64 : 32));
+}
+
+INGLE_INLINE bool ingle_mm_halves(enum ingle_wtype type)
+{
+    enum ingle_wscale scale = ingle_wform(type).scale;
+    return scale == INGLE_WS_K16 || scale == INGLE_WS_K16M;
+}
+
+/* Bits by which a group's bias (-128 Q) is shifted right to be -zero Q. */
+INGLE_INLINE unsigned int ingle_mm_bias_shift(enum ingle_wtype type)
+{
+    unsigned int zero = ingle_wform(type).zero;
+    return zero == 128 ? 0 : zero == 32 ? 2 : zero == 16 ? 3 : zero == 8 ? 4 : 5;
+}
+
+#endif
