@@ -17,9 +17,9 @@ extern "C" {
 
 #define INGLE_FEAT_ALL 0u /* feature bits that this build knows */
 
-#define INGLE_PARAMS_BYTES_MAX                                                           \
-    (sizeof(struct ingle_params) + INGLE_STOP_N_MAX * (2u + INGLE_STOP_BYTES_MAX) + 3u + \
-     INGLE_STOP_ID_N_MAX * 4u + INGLE_BIAS_N_MAX * 8u)
+#define INGLE_PARAMS_BYTES_MAX                                                                    \
+    (sizeof(struct ingle_params) + INGLE_STOP_N_MAX * (sizeof(uint16_t) + INGLE_STOP_BYTES_MAX) + \
+     3 + INGLE_STOP_ID_N_MAX * sizeof(int32_t) + INGLE_BIAS_N_MAX * 2 * sizeof(int32_t))
 
 /**
  * The header of any message, and its length as the table in proto.h states it.

@@ -26,6 +26,34 @@
 
 static struct fake *fake;
 
+/* Every allocation of this program comes through here: the linker is told so. */
+static _Atomic uint32_t n_allocations;
+
+void *__real_malloc(size_t bytes);
+void *__real_calloc(size_t n, size_t bytes);
+void *__real_realloc(void *p, size_t bytes);
+void *__wrap_malloc(size_t bytes);
+void *__wrap_calloc(size_t n, size_t bytes);
+void *__wrap_realloc(void *p, size_t bytes);
+
+void *__wrap_malloc(size_t bytes)
+{
+    atomic_fetch_add_explicit(&n_allocations, 1, memory_order_relaxed);
+    return __real_malloc(bytes);
+}
+
+void *__wrap_calloc(size_t n, size_t bytes)
+{
+    atomic_fetch_add_explicit(&n_allocations, 1, memory_order_relaxed);
+    return __real_calloc(n, bytes);
+}
+
+void *__wrap_realloc(void *p, size_t bytes)
+{
+    atomic_fetch_add_explicit(&n_allocations, 1, memory_order_relaxed);
+    return __real_realloc(p, bytes);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -813,6 +841,34 @@ static void rings_go_on_during_administration(void **state)
     ingle_detach(c);
 }
 
+static void nothing_is_allocated_after_attach(void **state)
+{
+    struct ingle_client *c = attach();
+    struct ingle_generate g = generate(1, "x", 3000);
+    struct ingle_event_info e;
+    char token[INGLE_TOKEN_TEXT], reply[256];
+    uint32_t before = count(&n_allocations);
+    uint64_t ctx;
+    int res[8];
+
+    (void)state;
+    assert_true(before > 0);
+    res[0] = ingle_submit(c, &g);
+    res[1] = ingle_await(c, 1, 10000, NULL, NULL, &e);
+    res[2] = ingle_ctx_export(c, 1, 0, 0, token);
+    res[3] = ingle_ctx_import(c, token, &ctx, NULL);
+    res[4] = ingle_admin(c, "{}", reply, sizeof reply, NULL, NULL);
+    res[5] = ingle_arm(c);
+    fake_do(fake, FAKE_HANG_UP);
+    res[6] = ingle_wait(c, 1000) == -EPIPE ? 0 : 1;
+    res[7] = ingle_reattach(c, reply, sizeof reply);
+    assert_int_equal(count(&n_allocations), before);
+    for (size_t i = 0; i < 8; i++) {
+        assert_int_equal(res[i], 0);
+    }
+    ingle_detach(c);
+}
+
 /* ---- the runtime misbehaves ------------------------------------------------------------------ */
 
 static void pings_are_answered_and_farewells_noted(void **state)
@@ -1126,6 +1182,7 @@ int main(void)
         T(context_travels_as_text),
         T(administration_joins_parts_and_reports_progress),
         T(rings_go_on_during_administration),
+        T(nothing_is_allocated_after_attach),
         T(pings_are_answered_and_farewells_noted),
         T(descriptors_nobody_asked_for_are_dropped),
         T(lies_and_garbage_end_the_session_and_nothing_else),
