@@ -1,0 +1,315 @@
+/* Owns the temporary directory and the process in it. */
+#include "tests/hostile/house.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <json-c/json.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define ARGS_MAX 16
+
+static void write_text(const char *path, const char *text)
+{
+    FILE *file = fopen(path, "we");
+
+    assert_non_null(file);
+    assert_true(fputs(text, file) >= 0);
+    assert_int_equal(fclose(file), 0);
+}
+
+void house_start(struct house *house, const char *ingled, const char *const *args)
+{
+    char config[96], *argv[ARGS_MAX];
+    int n = 0, log;
+
+    (void)snprintf(config, sizeof config, "%s/ingle.conf", house->dir);
+    argv[n++] = (char *)(uintptr_t)ingled;
+    argv[n++] = (char *)(uintptr_t) "--null";
+    argv[n++] = (char *)(uintptr_t) "--socket";
+    argv[n++] = house->socket;
+    argv[n++] = (char *)(uintptr_t) "--config";
+    argv[n++] = config;
+    for (; args != NULL && *args != NULL; args++) {
+        assert_true(n < ARGS_MAX - 1);
+        argv[n++] = (char *)(uintptr_t)*args;
+    }
+    argv[n] = NULL;
+    log = open(house->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    assert_true(log >= 0);
+    house->pid = fork();
+    assert_true(house->pid >= 0);
+    if (house->pid == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* nothing outlives a test that is killed */
+        (void)setenv("HOME", house->dir, 1);
+        (void)unsetenv("XDG_DATA_HOME");
+        (void)unsetenv("XDG_STATE_HOME");
+        (void)dup2(log, STDERR_FILENO);
+        (void)execv(ingled, argv);
+        _exit(127);
+    }
+    (void)close(log);
+}
+
+void house_open(struct house *house, const char *ingled, const char *config,
+                const char *const *args)
+{
+    char path[96];
+
+    memset(house, 0, sizeof *house);
+    (void)snprintf(house->dir, sizeof house->dir, "/tmp/ingle-test-XXXXXX");
+    assert_non_null(mkdtemp(house->dir));
+    (void)snprintf(house->socket, sizeof house->socket, "%s/run/ingle.sock", house->dir);
+    (void)snprintf(house->log, sizeof house->log, "%s/log", house->dir);
+    (void)snprintf(path, sizeof path, "%s/ingle.conf", house->dir);
+    write_text(path, config == NULL ? "" : config);
+    house_start(house, ingled, args);
+}
+
+static int wait_for_exit(pid_t pid)
+{
+    for (int i = 0; i < 1000; i++) {
+        int status;
+        pid_t done = waitpid(pid, &status, WNOHANG);
+
+        assert_true(done >= 0);
+        if (done == pid) {
+            return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+        }
+        (void)usleep(10000);
+    }
+    (void)kill(pid, SIGKILL);
+    (void)waitpid(pid, NULL, 0);
+    fail_msg("ingled did not end within 10 s");
+    return -1;
+}
+
+int house_stop(struct house *house)
+{
+    int status;
+
+    assert_int_equal(kill(house->pid, SIGTERM), 0);
+    status = wait_for_exit(house->pid);
+    house->pid = 0;
+    return status;
+}
+
+static void print_log(const struct house *house)
+{
+    FILE *file = fopen(house->log, "re");
+    char line[600];
+
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        (void)fputs(line, stderr);
+    }
+    if (file != NULL) {
+        (void)fclose(file);
+    }
+}
+
+void house_close(struct house *house)
+{
+    static const char *const names[] = {"ingle.conf", "log", "run/ingle.sock.lock"};
+    char path[128];
+
+    if (house->pid != 0) {
+        int status = house_stop(house);
+
+        if (status != 0) {
+            print_log(house);
+        }
+        assert_int_equal(status, 0);
+    }
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        (void)snprintf(path, sizeof path, "%s/%s", house->dir, names[i]);
+        (void)unlink(path);
+    }
+    (void)snprintf(path, sizeof path, "%s/run", house->dir);
+    (void)rmdir(path);
+    assert_int_equal(rmdir(house->dir), 0); /* the socket, too, was taken away */
+}
+
+bool house_logged(const struct house *house, const char *text)
+{
+    FILE *file = fopen(house->log, "re");
+    char line[1024];
+    bool found = false;
+
+    assert_non_null(file);
+    while (!found && fgets(line, sizeof line, file) != NULL) {
+        found = strstr(line, text) != NULL;
+    }
+    (void)fclose(file);
+    return found;
+}
+
+/* ---- asking ---------------------------------------------------------------------------------- */
+
+void house_ask(const struct house *house, const char *json, char *room, size_t bytes)
+{
+    static _Thread_local struct peer p;
+    struct ingle_ctl_hdr h = {.magic = INGLE_MAGIC,
+                              .type = INGLE_CTL_ADMIN,
+                              .payload_bytes = (uint32_t)strlen(json),
+                              .seq = 42};
+    uint8_t msg[INGLE_CTL_BYTES_MAX];
+    size_t at = 0;
+
+    assert_true(sizeof h + strlen(json) <= sizeof msg);
+    peer_open(&p, house->socket, "asker");
+    memcpy(msg, &h, sizeof h);
+    memcpy(msg + sizeof h, json, strlen(json));
+    peer_send(p.sock, msg, sizeof h + strlen(json));
+    do {
+        ssize_t n = peer_receive(p.sock, msg, sizeof msg, NULL);
+
+        if (n == 8) {
+            continue;
+        }
+        assert_true(n >= (ssize_t)sizeof h);
+        memcpy(&h, msg, sizeof h);
+        assert_int_equal(h.type, INGLE_CTL_ADMIN_REPLY);
+        if ((h.flags & INGLE_CTL_F_PROGRESS) != 0) {
+            continue;
+        }
+        assert_true(at + h.payload_bytes < bytes);
+        memcpy(room + at, msg + sizeof h, h.payload_bytes);
+        at += h.payload_bytes;
+        room[at] = '\0';
+    } while (at == 0 || (h.flags & (INGLE_CTL_F_MORE | INGLE_CTL_F_PROGRESS)) != 0);
+    h = (struct ingle_ctl_hdr){.magic = INGLE_MAGIC, .type = INGLE_CTL_GOODBYE};
+    peer_send(p.sock, &h, sizeof h);
+    peer_close(&p);
+}
+
+static uint64_t number(struct json_object *root, const char *part, const char *key)
+{
+    struct json_object *object, *value;
+
+    assert_true(json_object_object_get_ex(root, part, &object));
+    assert_true(json_object_object_get_ex(object, key, &value));
+    return json_object_get_uint64(value);
+}
+
+struct house_state house_look(const struct house *house)
+{
+    static char room[1 << 20];
+    struct json_object *root, *sessions;
+    struct house_state s;
+
+    house_ask(house, "{\"verb\":\"ps\"}", room, sizeof room);
+    root = json_tokener_parse(room);
+    assert_non_null(root);
+    assert_true(json_object_object_get_ex(root, "sessions", &sessions));
+    s = (struct house_state){
+        .fds = number(root, "process", "fds"),
+        .threads = number(root, "process", "threads"),
+        .rss_bytes = number(root, "process", "rss_bytes"),
+        .sessions = json_object_array_length(sessions),
+        .contexts = number(root, "counters", "contexts"),
+        .running = number(root, "counters", "running"),
+        .violations = number(root, "counters", "violations"),
+        .rejected = number(root, "counters", "rejected"),
+        .attached = number(root, "counters", "attached"),
+        .floods = number(root, "counters", "floods"),
+        .requests = number(root, "counters", "requests"),
+        .step_allocations = number(root, "counters", "step_allocations"),
+    };
+    (void)json_object_put(root);
+    return s;
+}
+
+struct house_state house_settle(const struct house *house, const struct house_state *before)
+{
+    struct house_state now = house_look(house);
+
+    for (int i = 0; i < 500; i++) {
+        if (now.sessions <= before->sessions && now.fds <= before->fds &&
+            now.contexts <= before->contexts) {
+            return now;
+        }
+        (void)usleep(20000);
+        now = house_look(house);
+    }
+    print_log(house);
+    fail_msg("sessions %llu of %llu, fds %llu of %llu, contexts %llu of %llu",
+             (unsigned long long)now.sessions, (unsigned long long)before->sessions,
+             (unsigned long long)now.fds, (unsigned long long)before->fds,
+             (unsigned long long)now.contexts, (unsigned long long)before->contexts);
+    return now;
+}
+
+void house_assert_flat(const struct house_state *before, const struct house_state *after)
+{
+    assert_int_equal(after->fds, before->fds);
+    assert_int_equal(after->threads, before->threads);
+    assert_int_equal(after->sessions, before->sessions);
+    assert_int_equal(after->contexts, before->contexts);
+    assert_true(after->rss_bytes < before->rss_bytes + (8u << 20));
+    assert_int_equal(after->step_allocations, 0);
+}
+
+/* ---- the honest client ----------------------------------------------------------------------- */
+
+#define HONEST_PROMPT "the honest client's prompt"
+#define HONEST_TOKENS 2000
+
+static void one_answer(struct peer *p, char *into, size_t bytes)
+{
+    struct ingle_sqe sqe = peer_generate(p, 1, HONEST_PROMPT, HONEST_TOKENS);
+
+    into[0] = '\0';
+    peer_submit(p, &sqe);
+    if (peer_finish(p, 1, into, bytes) != HONEST_TOKENS) {
+        into[0] = '\0';
+    }
+}
+
+static void *honest_main(void *arg)
+{
+    struct honest *honest = arg;
+    struct peer p;
+    char *text = malloc(sizeof honest->solo);
+
+    peer_open(&p, honest->house->socket, "honest");
+    while (!atomic_load_explicit(&honest->stop, memory_order_acquire)) {
+        one_answer(&p, text, sizeof honest->solo);
+        honest->n_rounds++;
+        honest->n_wrong += strcmp(text, honest->solo) != 0;
+    }
+    peer_close(&p);
+    free(text);
+    return NULL;
+}
+
+void honest_start(struct honest *honest, const struct house *house)
+{
+    struct peer p;
+
+    memset(honest, 0, sizeof *honest);
+    honest->house = house;
+    peer_open(&p, house->socket, "solo");
+    one_answer(&p, honest->solo, sizeof honest->solo);
+    peer_close(&p);
+    assert_true(strlen(honest->solo) > HONEST_TOKENS);
+    assert_int_equal(pthread_create(&honest->thread, NULL, honest_main, honest), 0);
+}
+
+void honest_stop(struct honest *honest)
+{
+    atomic_store_explicit(&honest->stop, true, memory_order_release);
+    (void)pthread_join(honest->thread, NULL);
+    assert_true(honest->n_rounds > 0);
+    assert_int_equal(honest->n_wrong, 0);
+}
