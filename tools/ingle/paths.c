@@ -25,7 +25,8 @@ const char *path_home(void)
     return home != NULL ? home : "/nonexistent";
 }
 
-static void join(char ret[PATH_MAX], const char *folder, const char *fmt, va_list ap)
+static void __attribute__((format(printf, 3, 0)))
+join(char ret[PATH_MAX], const char *folder, const char *fmt, va_list ap)
 {
     int n = snprintf(ret, PATH_MAX, "%s", folder);
     int m;
