@@ -105,8 +105,11 @@ static enum cli_exit turn(struct chat *c, const char *question)
     struct request_result result;
     char *payload = NULL, *answer = NULL;
     size_t payload_bytes, answer_bytes, before = c->n_messages;
-    enum cli_exit e = add_message(c, "user", question);
+    enum cli_exit e = text_check(question, strlen(question));
 
+    if (e == CLI_OK) {
+        e = add_message(c, "user", question);
+    }
     if (e == CLI_OK) {
         e = conversation(c, &payload, &payload_bytes);
     }

@@ -118,7 +118,7 @@ static void check_cpu(struct report *r)
     vnni = has_word(flags, "avx512_vnni");
     say(r, "cpu", avx2 ? VERDICT_OK : VERDICT_WARN, found,
         avx2 ? NULL : "without AVX2 the plain C kernels serve: correct, and slow");
-    say(r, "kernels", VERDICT_OK, avx2 && vnni ? "avx512-vnni" : avx2 ? "avx2" : "reference", NULL);
+    say(r, "kernels", VERDICT_OK, avx2 && vnni ? "avx512vnni" : avx2 ? "avx2" : "ref", NULL);
 }
 
 static void check_memory(struct report *r)

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "shm/layout.h"
+#include "tools/ingle/json.h"
 #include "tools/ingle/paths.h"
 
 #define PROMPT_BYTES_MAX (128u << 20)
@@ -202,27 +203,44 @@ enum cli_exit request_run(struct ingle_client *client, enum request_kind kind,
     return e;
 }
 
-enum cli_exit prompt_read(const struct cli_call *call, char **ret, size_t *ret_bytes)
+enum cli_exit text_check(const char *text, size_t bytes)
 {
-    char *text = NULL;
-    FILE *out;
-    int r;
+    int64_t bad = json_utf8_check(text, bytes);
 
-    if (call->n_operands == 0 || (call->n_operands == 1 && strcmp(call->operands[0], "-") == 0)) {
-        if (call->n_operands == 0 && isatty(STDIN_FILENO) == 1) {
-            return cli_fail(CLI_USAGE, "%s: no text given (as operand or on stdin)",
-                            call->verb->name);
-        }
-        r = file_read("-", PROMPT_BYTES_MAX, ret, ret_bytes);
-        return r == 0 ? CLI_OK : cli_fail(CLI_FAIL, "cannot read stdin: %s", strerrordesc_np(-r));
-    }
-    out = open_memstream(&text, ret_bytes);
+    return bad < 0 ? CLI_OK
+                   : cli_fail(CLI_USAGE, "the text is not UTF-8 at byte %lld", (long long)bad);
+}
+
+static enum cli_exit join_operands(const struct cli_call *call, char **ret, size_t *ret_bytes)
+{
+    FILE *out = open_memstream(ret, ret_bytes);
+
     for (int i = 0; out != NULL && i < call->n_operands; i++) {
         (void)fprintf(out, "%s%s", i == 0 ? "" : " ", call->operands[i]);
     }
-    if (out == NULL || fclose(out) != 0) {
-        return cli_fail(CLI_FAIL, "out of memory");
+    return out != NULL && fclose(out) == 0 ? CLI_OK : cli_fail(CLI_FAIL, "out of memory");
+}
+
+enum cli_exit prompt_read(const struct cli_call *call, char **ret, size_t *ret_bytes)
+{
+    enum cli_exit e = CLI_OK;
+    int r;
+
+    if (call->n_operands > 1 || (call->n_operands == 1 && strcmp(call->operands[0], "-") != 0)) {
+        e = join_operands(call, ret, ret_bytes);
+    } else if (call->n_operands == 0 && isatty(STDIN_FILENO) == 1) {
+        e = cli_fail(CLI_USAGE, "%s: no text given (as operand or on stdin)", call->verb->name);
+    } else {
+        r = file_read("-", PROMPT_BYTES_MAX, ret, ret_bytes);
+        if (r < 0) {
+            e = cli_fail(CLI_FAIL, "cannot read stdin: %s", strerrordesc_np(-r));
+        }
     }
-    *ret = text;
-    return CLI_OK;
+    if (e == CLI_OK) {
+        e = text_check(*ret, *ret_bytes);
+        if (e != CLI_OK) {
+            free(*ret);
+        }
+    }
+    return e;
 }

@@ -45,6 +45,8 @@ void interrupt_catch(void);
 /* Was it pressed since the last call? */
 bool interrupt_taken(void);
 
+/* Refuse what is not UTF-8. */
+enum cli_exit text_check(const char *text, size_t bytes);
 /* The operands joined by blanks, or all of stdin where there are none or one "-". The caller frees
  * *ret. */
 enum cli_exit prompt_read(const struct cli_call *call, char **ret, size_t *ret_bytes);

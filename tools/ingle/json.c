@@ -57,6 +57,21 @@ static size_t utf8_bytes(const unsigned char *p, size_t left)
     return n;
 }
 
+int64_t json_utf8_check(const char *text, size_t bytes)
+{
+    const unsigned char *p = (const unsigned char *)text;
+
+    for (size_t i = 0; i < bytes;) {
+        size_t n = utf8_bytes(p + i, bytes - i);
+
+        if (n == 0) {
+            return (int64_t)i;
+        }
+        i += n;
+    }
+    return -1;
+}
+
 static void quote(struct json *j, const char *text, size_t bytes)
 {
     const unsigned char *p = (const unsigned char *)text;

@@ -18,6 +18,8 @@ void json_init(struct json *j, FILE *out);
 void json_open(struct json *j, char bracket);  /* '{' or '[' */
 void json_close(struct json *j, char bracket); /* '}' or ']' */
 void json_key(struct json *j, const char *key);
+/* Offset of the first byte that is not UTF-8, or -1. */
+int64_t json_utf8_check(const char *text, size_t bytes);
 /* Bytes that are not UTF-8 become U+FFFD. */
 void json_text(struct json *j, const char *text, size_t bytes);
 void json_str(struct json *j, const char *text);

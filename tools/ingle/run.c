@@ -148,8 +148,12 @@ static enum cli_exit one_answer(const struct cli_call *call, bool raw, char *pro
     struct model_info model;
     char *chat = NULL;
     size_t chat_bytes = 0;
+    const char *system = cli_knows(call, "system") ? cli_value(call, "system") : NULL;
     enum cli_exit e = generate_options_read(call, &options);
 
+    if (e == CLI_OK && system != NULL) {
+        e = text_check(system, strlen(system));
+    }
     if (e == CLI_OK) {
         e = runtime_attach(RUNTIME_MAY_START, prompt_bytes * 2, &client);
     }
@@ -159,7 +163,7 @@ static enum cli_exit one_answer(const struct cli_call *call, bool raw, char *pro
     interrupt_catch();
     e = runtime_open(client, call, &model);
     if (e == CLI_OK && !raw && model.has_template) {
-        e = chat_payload(cli_value(call, "system"), prompt, prompt_bytes, &chat, &chat_bytes);
+        e = chat_payload(system, prompt, prompt_bytes, &chat, &chat_bytes);
     }
     if (e == CLI_OK) {
         options.g.user_data = 1;
