@@ -21,6 +21,9 @@ void gguf_file_fini(struct gguf_file *f)
 
 void gguf_put(struct gguf_buf *buf, const void *bytes, size_t n)
 {
+    if (n == 0) {
+        return;
+    }
     if (buf->n + n > buf->room) {
         buf->room = 2 * (buf->n + n);
         buf->p = realloc(buf->p, buf->room);
