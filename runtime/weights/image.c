@@ -235,7 +235,8 @@ int ingle_image_load(const struct ingle_image_load *load, struct ingle_image **r
     p.items = ingle_mem_array(load->n_items, sizeof *p.items);
     if (image == NULL || spans == NULL || p.items == NULL) {
         rc = ingle_fail_kind(err, INGLE_ERR_REFUSED, -ENOMEM,
-                             "%s: no memory for its %" PRIu64 " MiB of packed weights",
+                             "%s: no memory for its %" PRIu64
+                             " MiB of packed weights: unload another model, or load a smaller one",
                              ingle_gguf_shown(load->gguf), (last->off + last->bytes) >> 20);
     } else {
         rc = run(load, &p, spans, err);
