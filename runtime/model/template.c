@@ -54,6 +54,9 @@ int ingle_template_create(const char *source, uint64_t bytes, const char *bos, c
         return ingle_fail(err, -EINVAL, "template: byte %lld is not valid UTF-8",
                           (long long)ingle_utf8_check(source, bytes));
     }
+    if (ingle_utf8_check(bos, strlen(bos)) >= 0 || ingle_utf8_check(eos, strlen(eos)) >= 0) {
+        return ingle_fail(err, -EINVAL, "template: bos or eos token is not valid UTF-8");
+    }
     tpl = ingle_mem_alloc(sizeof(*tpl));
     if (tpl == NULL) {
         return ingle_fail(err, -ENOMEM, "template: out of memory");
@@ -138,6 +141,10 @@ int ingle_template_render(const struct ingle_template *tpl, const char *json, ui
     char *copy;
     int r;
 
+    if (ingle_utf8_check(json, json_bytes) >= 0) {
+        return ingle_fail(err, -EINVAL, "template variables: byte %lld is not valid UTF-8",
+                          (long long)ingle_utf8_check(json, json_bytes));
+    }
     run_init(&run, err, INGLE_TPL_ARENA_BYTES_MAX, INGLE_TPL_DEPTH_MAX);
     run.now_s = now_s;
     r = render(&run, tpl, json, json_bytes, &text);

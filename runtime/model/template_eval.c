@@ -18,13 +18,9 @@ struct binding {
 };
 struct scope { /* few bindings each: searched from the newest */
     struct scope *parent;
+    bool kept; /* a macro closes over it: not to be used for another round */
     uint32_t n, room;
     struct binding *binding;
-};
-
-struct ingle_tv_macro {
-    const struct ingle_tpl_node *node;
-    struct scope *scope; /* where it was defined */
 };
 
 struct eval {
@@ -33,6 +29,7 @@ struct eval {
     struct scope *scope;
     struct ingle_tpl_text *out;
     struct ingle_tv captured;               /* the text under a filter or set block */
+    struct ingle_tpl_args no_args;          /* of every call without any: never written */
     uint32_t loop, caller, kwargs, varargs; /* ids of the special names; UINT32_MAX: never said */
 };
 
@@ -40,14 +37,6 @@ static struct ingle_tv eval(struct eval *e, const struct ingle_tpl_node *node);
 static enum flow exec(struct eval *e, const struct ingle_tpl_node *node);
 
 /* ---- scopes ---- */
-
-static struct scope *scope_new(struct eval *e, struct scope *parent)
-{
-    struct scope *scope = ingle_tpl_alloc(e->run, sizeof(*scope));
-
-    scope->parent = parent;
-    return scope;
-}
 
 static void scope_set(struct eval *e, struct scope *scope, uint32_t name, struct ingle_tv value)
 {
@@ -71,6 +60,25 @@ static void scope_set(struct eval *e, struct scope *scope, uint32_t name, struct
     scope->binding[scope->n++] = (struct binding){name, value};
 }
 
+/* A scope for `body` (NULL: for no statements), with the names that it hides. used: one of an
+ * earlier round that may serve again, or NULL. */
+static struct scope *scope_new(struct eval *e, struct scope *parent,
+                               const struct ingle_tpl_node *body, struct scope *used)
+{
+    struct scope *scope = used;
+    uint32_t i;
+
+    if (scope == NULL || scope->kept) {
+        scope = ingle_tpl_alloc(e->run, sizeof(*scope));
+    }
+    scope->parent = parent;
+    scope->n = 0;
+    for (i = 0; body != NULL && i < body->hidden->n; i++) {
+        scope_set(e, scope, (uint32_t)body->hidden->item[i].u.i, ingle_tv_absent());
+    }
+    return scope;
+}
+
 static struct ingle_tv name_of(const struct eval *e, uint32_t name)
 {
     return e->program->names->item[name];
@@ -78,8 +86,8 @@ static struct ingle_tv name_of(const struct eval *e, uint32_t name)
 
 static struct ingle_tv lookup(struct eval *e, uint32_t name)
 {
+    struct ingle_tv text = name_of(e, name), value;
     const struct ingle_tpl_builtin *function;
-    struct ingle_tv text;
     struct scope *scope;
     uint32_t i;
 
@@ -87,11 +95,12 @@ static struct ingle_tv lookup(struct eval *e, uint32_t name)
         ingle_tpl_charge(e->run, 1 + scope->n / 16);
         for (i = scope->n; i-- > 0;) {
             if (scope->binding[i].name == name) {
-                return scope->binding[i].value;
+                value = scope->binding[i].value;
+                return value.kind != TV_ABSENT ? value
+                                               : ingle_tv_undefined(text.u.text, text.bytes);
             }
         }
     }
-    text = name_of(e, name);
     function = ingle_tpl_function_find(text);
     if (function != NULL) {
         if (function->call == NULL && function->call_any == NULL) {
@@ -111,6 +120,9 @@ static struct ingle_tpl_args eval_args(struct eval *e, const struct ingle_tpl_no
     struct ingle_tv v, item;
     uint32_t i, k;
 
+    if (node->n == 1) {
+        return e->no_args;
+    }
     args.pos = ingle_tv_list_new(e->run, TV_LIST, node->n - 1).u.list;
     args.named = ingle_tv_dict_new(e->run, TV_DICT).u.dict;
     for (i = 1; i < node->n; i++) {
@@ -238,7 +250,7 @@ static struct ingle_tv call_macro(struct eval *e, const struct ingle_tv_macro *m
     struct scope *scope = e->scope;
 
     ingle_tpl_enter(e->run);
-    e->scope = scope_new(e, macro->scope);
+    e->scope = scope_new(e, macro->scope, macro->node->kid[0], NULL);
     bind_params(e, macro->node, args);
     e->out = &text;
     (void)exec(e, macro->node->kid[0]);
@@ -537,7 +549,7 @@ static void assign(struct eval *e, struct scope *scope, const struct ingle_tpl_n
 static struct ingle_tv loop_items(struct eval *e, const struct ingle_tpl_node *node)
 {
     struct ingle_tv all = ingle_tv_collect(e->run, eval(e, node->kid[1])), items;
-    struct scope *scope = e->scope;
+    struct scope *scope = e->scope, *round = NULL;
     uint32_t i;
 
     if (node->kid[2] == NULL) {
@@ -545,7 +557,7 @@ static struct ingle_tv loop_items(struct eval *e, const struct ingle_tpl_node *n
     }
     items = ingle_tv_list_new(e->run, TV_LIST, 0);
     for (i = 0; i < all.u.list->n; i++) {
-        e->scope = scope_new(e, scope);
+        e->scope = round = scope_new(e, scope, NULL, round);
         assign(e, e->scope, node->kid[0], all.u.list->item[i]);
         if (ingle_tv_truth(e->run, eval(e, node->kid[2]))) {
             ingle_tv_list_add(e->run, items.u.list, all.u.list->item[i]);
@@ -559,22 +571,25 @@ static enum flow exec_for(struct eval *e, const struct ingle_tpl_node *node)
 {
     const struct ingle_tv_list *items = loop_items(e, node).u.list;
     struct ingle_tv_loop *loop = ingle_tpl_alloc(e->run, sizeof(*loop));
-    struct scope *scope = e->scope;
+    struct scope *scope = e->scope, *round = NULL;
     enum flow flow = FLOW_ON;
+    bool completed = false;
 
     loop->items = items;
     for (loop->at = 0; loop->at < items->n && flow != FLOW_BREAK; loop->at++) {
         ingle_tpl_charge(e->run, 1);
-        e->scope = scope_new(e, scope);
+        e->scope = round = scope_new(e, scope, node->kid[3], round);
         if (e->loop != UINT32_MAX) {
             scope_set(e, e->scope, e->loop, (struct ingle_tv){.kind = TV_LOOP, .u.loop = loop});
         }
         assign(e, e->scope, node->kid[0], items->item[loop->at]);
         flow = exec(e, node->kid[3]);
+        completed = completed || flow == FLOW_ON;
     }
     e->scope = scope;
-    if (items->n == 0 && node->kid[4] != NULL) {
-        e->scope = scope_new(e, scope);
+    /* As Jinja2 counts: a round that break or continue cut short was none. */
+    if (!completed && node->kid[4] != NULL) {
+        e->scope = scope_new(e, scope, node->kid[4], NULL);
         flow = exec(e, node->kid[4]);
         e->scope = scope;
         return flow; /* its break and continue are those of the loop around */
@@ -602,7 +617,7 @@ static enum flow exec_inner(struct eval *e, const struct ingle_tpl_node *body,
     struct scope *scope = e->scope;
     enum flow flow;
 
-    e->scope = scope_new(e, scope);
+    e->scope = scope_new(e, scope, body, NULL);
     e->out = text == NULL ? out : text;
     flow = exec(e, body);
     e->out = out;
@@ -625,7 +640,7 @@ static enum flow exec_capture(struct eval *e, const struct ingle_tpl_node *body,
 
 static enum flow exec_with(struct eval *e, const struct ingle_tpl_node *node)
 {
-    struct scope *outer = e->scope, *inner = scope_new(e, outer);
+    struct scope *outer = e->scope, *inner = scope_new(e, outer, node->kid[node->n - 1], NULL);
     enum flow flow;
     uint32_t i;
 
@@ -638,21 +653,32 @@ static enum flow exec_with(struct eval *e, const struct ingle_tpl_node *node)
     return flow;
 }
 
-static struct ingle_tv macro_value(struct eval *e, const struct ingle_tpl_node *node)
+static struct ingle_tv macro_value(struct eval *e, const struct ingle_tpl_node *node,
+                                   struct ingle_tv name)
 {
     struct ingle_tv_macro *macro = ingle_tpl_alloc(e->run, sizeof(*macro));
+    struct scope *scope;
 
+    macro->name = name;
     macro->node = node;
     macro->scope = e->scope;
+    for (scope = e->scope; scope != NULL && !scope->kept; scope = scope->parent) {
+        scope->kept = true;
+    }
     return (struct ingle_tv){.kind = TV_MACRO, .u.macro = macro};
 }
 
 static void exec_call_block(struct eval *e, const struct ingle_tpl_node *node)
 {
-    struct ingle_tv caller = macro_value(e, node->kid[1]);
+    struct ingle_tv caller = macro_value(e, node->kid[1], ingle_tv_none());
     struct ingle_tv callee = eval(e, node->kid[0]->kid[0]);
-    struct ingle_tpl_args args = eval_args(e, node->kid[0]);
+    struct ingle_tpl_args given = eval_args(e, node->kid[0]), args = given;
+    uint32_t i;
 
+    args.named = ingle_tv_dict_new(e->run, TV_DICT).u.dict;
+    for (i = 0; i < given.named->n; i++) {
+        ingle_tv_dict_put(e->run, args.named, given.named->pair[i].key, given.named->pair[i].value);
+    }
     ingle_tv_dict_put(e->run, args.named, ingle_tv_strz("caller"), caller);
     ingle_tv_put_str(e->run, e->out, call(e, callee, &args));
 }
@@ -709,7 +735,7 @@ static enum flow exec_node(struct eval *e, const struct ingle_tpl_node *node)
     case TPL_WITH:
         return exec_with(e, node);
     case TPL_MACRO:
-        scope_set(e, e->scope, node->name, macro_value(e, node));
+        scope_set(e, e->scope, node->name, macro_value(e, node, name_of(e, node->name)));
         return FLOW_ON;
     case TPL_CALL_BLOCK:
         exec_call_block(e, node);
@@ -784,18 +810,21 @@ struct ingle_tv ingle_tpl_eval(struct ingle_tpl_run *run, const struct ingle_tpl
     const struct ingle_tv *value;
     uint32_t i;
 
+    e.no_args.pos = ingle_tv_list_new(run, TV_LIST, 0).u.list;
+    e.no_args.named = ingle_tv_dict_new(run, TV_DICT).u.dict;
     e.loop = find_name(&e, "loop");
     e.caller = find_name(&e, "caller");
     e.kwargs = find_name(&e, "kwargs");
     e.varargs = find_name(&e, "varargs");
     /* The outermost scope holds the variables that the template names. */
-    e.scope = scope_new(&e, NULL);
+    e.scope = scope_new(&e, NULL, NULL, NULL);
     for (i = 0; i < program->names->n; i++) {
         value = ingle_tv_dict_get(run, variables, program->names->item[i]);
         if (value != NULL) {
             scope_set(&e, e.scope, i, *value);
         }
     }
+    e.scope = scope_new(&e, e.scope, program->body, NULL);
     (void)exec(&e, program->body);
     return ingle_tv_text(&out);
 }

@@ -339,16 +339,16 @@ static struct ingle_tv f_truncate(struct ingle_tpl_run *run, const struct ingle_
     int64_t keep;
     uint64_t at;
 
-    if (s.kind != TV_STR || end.kind != TV_STR) {
-        ingle_tpl_fail(run, "truncate needs a str, not %s",
-                       ingle_tv_type_name(s.kind != TV_STR ? s : end));
-    }
     keep = length - (int64_t)ingle_tv_length(run, end);
     if (keep < 0 || leeway < 0) {
         ingle_tpl_fail(run, "truncate: length or leeway is too small");
     }
     if ((int64_t)ingle_tv_length(run, s) <= length + leeway) {
         return s;
+    }
+    if (s.kind != TV_STR || end.kind != TV_STR) {
+        ingle_tpl_fail(run, "truncate needs a str, not %s",
+                       ingle_tv_type_name(s.kind != TV_STR ? s : end));
     }
     cut = ingle_tpl_part(s, 0, ingle_tpl_char_at(s.u.text, s.bytes, (uint64_t)keep));
     if (!flag(run, a[2])) {

@@ -70,8 +70,8 @@ struct ingle_tv ingle_tv_from_json(struct ingle_tpl_run *run, const char *json, 
     struct ingle_tv v;
     uint64_t end;
 
-    if (bytes > INGLE_TPL_OUTPUT_BYTES_MAX) {
-        ingle_tpl_fail(run, "JSON of more than %llu MiB", INGLE_TPL_OUTPUT_BYTES_MAX >> 20);
+    if (bytes > INGLE_TPL_JSON_BYTES_MAX) {
+        ingle_tpl_fail(run, "JSON of more than %u MiB", INGLE_TPL_JSON_BYTES_MAX >> 20);
     }
     tokener = json_tokener_new_ex(JSON_DEPTH_MAX);
     if (tokener == NULL) {
@@ -80,15 +80,15 @@ struct ingle_tv ingle_tv_from_json(struct ingle_tpl_run *run, const char *json, 
     json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
     root = json_tokener_parse_ex(tokener, json, (int)bytes);
     problem = json_tokener_get_error(tokener);
-    if (problem == json_tokener_continue) { /* a bare number ends where the text does */
-        root = json_tokener_parse_ex(tokener, "", 1);
-        problem = json_tokener_get_error(tokener);
-    }
     end = json_tokener_get_parse_end(tokener);
+    if (problem == json_tokener_continue) {
+        end = bytes;
+    }
     json_tokener_free(tokener);
     if (problem != json_tokener_success) {
         ingle_tpl_fail(run, "JSON at byte %llu: %s", (unsigned long long)end,
-                       json_tokener_error_desc(problem));
+                       problem == json_tokener_continue ? "unexpected end"
+                                                        : json_tokener_error_desc(problem));
     }
     /* json-c keeps its tree on its own heap: a jump out of build() must free it. */
     run->foreign = root;

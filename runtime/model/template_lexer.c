@@ -124,28 +124,33 @@ static void lex_raw(struct lexer *lx, uint32_t body)
     char sign = ' ';
 
     step_to(lx, body);
-    for (at = body; at + 1 < lx->n; at++) {
+    for (at = body; at < lx->n; at++) {
         if (has(lx, at, "{%") && (end = raw_begin(lx, at, "endraw", true, true, &sign)) != 0) {
             add_data(lx, body, at, sign, false);
             step_to(lx, end);
             return;
         }
     }
-    ingle_tpl_fail(lx->run, "{%% raw %%} is not closed");
+    if (body < lx->n) { /* Jinja2 lets one stand at the very end */
+        ingle_tpl_fail(lx->run, "{%% raw %%} is not closed");
+    }
 }
 
 static void lex_comment(struct lexer *lx, uint32_t body)
 {
     uint32_t at, end;
 
-    for (at = body; at + 1 < lx->n; at++) {
+    for (at = body; at < lx->n; at++) {
         end = closing(lx, at, "#}", true, true);
         if (end != 0) {
             step_to(lx, end);
             return;
         }
     }
-    ingle_tpl_fail(lx->run, "comment {# is not closed");
+    if (body < lx->n) {
+        ingle_tpl_fail(lx->run, "comment {# is not closed");
+    }
+    step_to(lx, body);
 }
 
 static uint32_t scan_digits(const struct lexer *lx, uint32_t at)

@@ -24,7 +24,7 @@ struct kids { /* children under construction */
 
 static struct ingle_tpl_node *parse_expression(struct parser *p);
 static struct ingle_tpl_node *parse_unary(struct parser *p, bool with_filter);
-static struct ingle_tpl_node *parse_body(struct parser *p, const char *const *ends);
+static struct ingle_tpl_node *parse_body(struct parser *p, const char *const *ends, uint32_t line);
 
 /* ---- tokens ---- */
 
@@ -637,9 +637,28 @@ static char or_letter(struct parser *p)
     return skip_name(p, "or") ? '|' : '\0';
 }
 
+static bool is_number_const(const struct ingle_tpl_node *node)
+{
+    uint32_t i;
+
+    for (i = 0; i < node->n && is_number_const(node->kid[i]); i++) {
+    }
+    return i == node->n && (node->op == TPL_CONST || node->op == TPL_NEG || node->op == TPL_POS ||
+                            node->op == TPL_MATH);
+}
+
+/* Jinja2 folds a computed constant base and then loses its parentheses: (-2) ** x becomes
+ * -(2 ** x). Neither answer would be right for everybody. */
 static struct ingle_tpl_node *parse_power(struct parser *p)
 {
-    return parse_level(p, TPL_MATH, power_letter, parse_operand);
+    struct ingle_tpl_node *node = parse_level(p, TPL_MATH, power_letter, parse_operand);
+
+    if (node->op == TPL_MATH && node->value.u.text[0] == 'P' && node->kid[0]->op != TPL_CONST &&
+        is_number_const(node->kid[0]) && !is_number_const(node->kid[1])) {
+        p->run->line = node->line;
+        ingle_tpl_fail(p->run, "a computed constant before ** is not supported");
+    }
+    return node;
 }
 
 static struct ingle_tpl_node *parse_product(struct parser *p)
@@ -764,9 +783,11 @@ static bool ends_here(const struct parser *p, const char *const *ends)
 /* The statements behind an opening tag, up to (and without) one of the names in `ends`. */
 static struct ingle_tpl_node *parse_block(struct parser *p, const char *const *ends)
 {
+    uint32_t line = p->t->line;
+
     (void)skip_op(p, ":");
     expect_block_end(p);
-    return parse_body(p, ends);
+    return parse_body(p, ends, line);
 }
 
 static struct ingle_tpl_node *parse_for(struct parser *p, uint32_t line)
@@ -1035,12 +1056,11 @@ static struct ingle_tpl_node *parse_statement(struct parser *p)
 }
 
 /* Statements up to one of `ends` (the current token then is that name), or to the end of the
- * template where ends is NULL. */
-static struct ingle_tpl_node *parse_body(struct parser *p, const char *const *ends)
+ * template where ends is NULL. line: of the tag that opened the block. */
+static struct ingle_tpl_node *parse_body(struct parser *p, const char *const *ends, uint32_t line)
 {
     struct kids kids = {NULL, 0, 0}, one;
     struct ingle_tpl_node *node;
-    uint32_t line = p->t->line;
 
     ingle_tpl_enter(p->run);
     while (p->t->type != TPL_T_EOF) {
@@ -1082,11 +1102,14 @@ struct ingle_tpl_program ingle_tpl_parse(struct ingle_tpl_run *run, const char *
                                          uint64_t bytes)
 {
     struct parser p = {.run = run};
+    struct ingle_tpl_node *body;
 
     p.name_index = ingle_tv_dict_new(run, TV_DICT).u.dict;
     p.program.names = ingle_tv_list_new(run, TV_LIST, 0).u.list;
     p.t = ingle_tpl_lex(run, source, bytes);
     run->line = p.t->line;
-    p.program.body = parse_body(&p, NULL);
+    body = parse_body(&p, NULL, 1);
+    ingle_tpl_names(run, body, p.program.names->n);
+    p.program.body = body;
     return p.program;
 }

@@ -62,6 +62,7 @@ struct ingle_tpl_node {
     struct ingle_tpl_node **kid;
     struct ingle_tv value;
     const struct ingle_tpl_builtin *builtin;
+    struct ingle_tv_list *hidden; /* TPL_BODY of a scope: names it hides from its start */
 };
 
 struct ingle_tpl_program {
@@ -72,5 +73,8 @@ struct ingle_tpl_program {
 /* Lex and parse into the arena of run. What is not supported fails with line and construct. */
 struct ingle_tpl_program ingle_tpl_parse(struct ingle_tpl_run *run, const char *source,
                                          uint64_t bytes);
+
+/* Fill in `hidden` (template_names.c). */
+void ingle_tpl_names(struct ingle_tpl_run *run, struct ingle_tpl_node *body, uint32_t n_names);
 
 #endif

@@ -17,7 +17,8 @@ static void shortest_digits(double f, char *digits, int *ret_exp10)
     int precision, i, n = 0;
     char *e;
 
-    for (precision = 14; precision <= 16; precision++) {
+    /* Below the normal range fewer digits may do. */
+    for (precision = f < 0x1p-1022 ? 0 : 14; precision <= 16; precision++) {
         (void)snprintf(text, sizeof(text), "%.*e", precision, f);
         if (strtod(text, NULL) == f) {
             break;
@@ -215,9 +216,17 @@ void ingle_tv_put_repr(struct ingle_tpl_run *run, struct ingle_tpl_text *text, s
     case TV_LOOP:
         ingle_tpl_putf(run, text, "<LoopContext %u/%u>", v.u.loop->at + 1, v.u.loop->items->n);
         break;
+    case TV_MACRO:
+        ingle_tpl_putz(run, text, "<Macro ");
+        if (v.u.macro->name.kind == TV_STR) {
+            put_repr_str(run, text, v.u.macro->name);
+        } else {
+            ingle_tpl_putz(run, text, "anonymous"); /* of {% call %} */
+        }
+        ingle_tpl_putc(run, text, '>');
+        break;
     case TV_ABSENT:
     case TV_ITER:
-    case TV_MACRO:
     case TV_METHOD:
     case TV_FUNCTION:
         ingle_tpl_fail(run, "printing a %s is not supported", ingle_tv_type_name(v));

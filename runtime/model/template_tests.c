@@ -339,6 +339,7 @@ static const struct ingle_tpl_builtin functions[] = {
     {"namespace", "", 0, NULL, g_namespace},
     {"raise_exception", "message", 1, g_raise, NULL},
     {"strftime_now", "format", 1, g_strftime, NULL},
+    {"self", "", 0, NULL, NULL},
     {"lipsum", "", 0, NULL, NULL},
     {"cycler", "", 0, NULL, NULL},
     {"joiner", "", 0, NULL, NULL},

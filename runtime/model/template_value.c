@@ -891,7 +891,7 @@ struct ingle_tv ingle_tv_slice(struct ingle_tpl_run *run, struct ingle_tv v, str
         ingle_tv_fail_undefined(run, v);
     }
     if (v.kind != TV_STR && v.kind != TV_LIST && v.kind != TV_TUPLE && v.kind != TV_RANGE) {
-        ingle_tpl_fail(run, "'%s' object cannot be sliced", ingle_tv_type_name(v));
+        ingle_tpl_fail(run, "slicing a %s is not supported", ingle_tv_type_name(v));
     }
     if (slice_number(run, step_value, &step) && step == 0) {
         ingle_tpl_fail(run, "slice step cannot be zero");

@@ -96,6 +96,12 @@ struct ingle_tv_loop {
     struct ingle_tv changed; /* the arguments of the last loop.changed() */
 };
 
+struct ingle_tv_macro {
+    struct ingle_tv name;
+    const struct ingle_tpl_node *node;
+    struct scope *scope; /* where it was defined (template_eval.c) */
+};
+
 struct ingle_tv_bound { /* a method and its object */
     struct ingle_tv self;
     const struct ingle_tpl_builtin *method;
