@@ -131,8 +131,8 @@ class Tally:
     def close(self):
         for reason, n in sorted(self.reasons.items(), key=lambda r: -r[1])[:15]:
             print(f"refused {n:5}: {reason}")
-        print(f"jinja2 {jinja2.__version__}: {self.equal} equal,"
-              f" {self.both_refuse} refused by both, {self.refused} refused by us alone, {self.failed} failed")
+        print(f"jinja2 {jinja2.__version__}: {self.equal} equal, {self.both_refuse} refused by"
+              f" both, {self.refused} refused by us alone, {self.failed} failed")
         return 1 if self.failed or not self.equal else 0
 
 
