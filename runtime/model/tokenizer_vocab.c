@@ -202,6 +202,11 @@ static uint64_t shown_bytes(const char *text, uint64_t n)
 
 static const struct known_token *find_known(struct ingle_str text)
 {
+    char last = text.bytes == 0 ? '\0' : text.p[text.bytes - 1];
+
+    if (last != '>' && last != ']') { /* nearly all of a vocabulary ends here */
+        return NULL;
+    }
     for (uint64_t i = 0; i < sizeof(known_tokens) / sizeof(known_tokens[0]); i++) {
         if (str_is(text, known_tokens[i].text)) {
             return &known_tokens[i];
@@ -210,56 +215,59 @@ static const struct known_token *find_known(struct ingle_str text)
     return NULL;
 }
 
-/* Does a marker open something (a turn, a file, a tool call), so that a cache chunk should begin at
- * it? Closing markers end a chunk that is about to be cut by the next opening one anyway. */
-static bool opens(struct ingle_str text)
+static uint8_t kind_of(const struct ingle_vocab *vocab, struct ingle_str text, int64_t type,
+                       const struct known_token *known)
 {
+    uint8_t flags = INGLE_TOKEN_WORD;
+
+    if (type == TYPE_BYTE) {
+        return INGLE_TOKEN_BYTE;
+    }
+    if (known != NULL) {
+        flags = INGLE_TOKEN_CONTROL | INGLE_TOKEN_HIDDEN;
+        return known->kind == KNOWN_FIM ? flags : flags | INGLE_TOKEN_EOG;
+    }
+    if (type == TYPE_CONTROL || type == TYPE_UNKNOWN) {
+        flags = INGLE_TOKEN_CONTROL | INGLE_TOKEN_HIDDEN;
+    } else if (type == TYPE_USER_DEFINED) {
+        flags = vocab->byte_level ? INGLE_TOKEN_USER | INGLE_TOKEN_WORD : INGLE_TOKEN_USER;
+    }
+    if (str_is(text, "</s>")) {
+        /* Parsed like a control token, as llama.cpp does. But in a file that does not call it one
+         * it is HTML for struck-out text: shown, reachable by merging, and no end. */
+        return type == TYPE_CONTROL ? flags | INGLE_TOKEN_EOG
+                                    : INGLE_TOKEN_CONTROL | INGLE_TOKEN_WORD;
+    }
+    return flags;
+}
+
+/* Does a marker open something (a turn, a file, a tool call), so that a cache chunk should begin at
+ * it? A closing one ends a chunk that the next opening one cuts anyway. */
+static bool opens_chunk(const struct ingle_vocab *vocab, struct ingle_str text, int64_t type,
+                        const struct known_token *known)
+{
+    if (known != NULL) {
+        return known->kind != KNOWN_END;
+    }
+    if (type == TYPE_USER_DEFINED) {
+        /* In a byte-level file what its authors added to the vocabulary; in a SentencePiece file
+         * mostly runs of blanks and HTML tags. */
+        if (!begins(text, "<|") &&
+            (!vocab->byte_level || (!begins(text, "<") && !begins(text, "[")))) {
+            return false;
+        }
+    } else if (type != TYPE_CONTROL) {
+        return false;
+    }
     return !begins(text, "</") && !begins(text, "[/") && !has(text, "end") && !has(text, "unused");
 }
 
 static uint8_t flags_of(const struct ingle_vocab *vocab, struct ingle_str text, int64_t type)
 {
     const struct known_token *known = find_known(text);
-    bool opening = known != NULL ? known->kind != KNOWN_END : opens(text);
-    uint8_t flags;
+    uint8_t flags = kind_of(vocab, text, type, known);
 
-    switch (type) {
-    case TYPE_UNKNOWN:
-        return INGLE_TOKEN_CONTROL | INGLE_TOKEN_HIDDEN;
-    case TYPE_CONTROL:
-        flags = INGLE_TOKEN_CONTROL | INGLE_TOKEN_HIDDEN;
-        break;
-    case TYPE_USER_DEFINED:
-        /* User-defined markers of a byte-level file are what its authors added to the vocabulary;
-         * in SentencePiece files they are runs of spaces and HTML tags. */
-        flags = INGLE_TOKEN_USER;
-        if (vocab->byte_level) {
-            flags |= INGLE_TOKEN_WORD;
-            opening = opening && (begins(text, "<") || begins(text, "["));
-        } else {
-            opening = opening && begins(text, "<|");
-        }
-        break;
-    case TYPE_BYTE:
-        return INGLE_TOKEN_BYTE;
-    default:
-        flags = INGLE_TOKEN_WORD;
-        break;
-    }
-    if (known != NULL) {
-        flags = INGLE_TOKEN_CONTROL | INGLE_TOKEN_HIDDEN;
-        flags |= known->kind != KNOWN_FIM ? INGLE_TOKEN_EOG : 0;
-    } else if (str_is(text, "</s>")) {
-        /* Parsed like a control token, as llama.cpp does. But in a file that does not call it one
-         * it is HTML for struck-out text: shown, reachable by merging, and no end. */
-        flags |= (flags & INGLE_TOKEN_CONTROL) != 0 ? INGLE_TOKEN_EOG : INGLE_TOKEN_WORD;
-        flags = (uint8_t)((flags & ~INGLE_TOKEN_USER) | INGLE_TOKEN_CONTROL);
-    } else if ((flags & INGLE_TOKEN_WORD) != 0 && (flags & INGLE_TOKEN_USER) == 0) {
-        opening = false;
-    }
-    return opening && (flags & (INGLE_TOKEN_CONTROL | INGLE_TOKEN_USER)) != 0
-               ? flags | INGLE_TOKEN_STRUCTURAL
-               : flags;
+    return opens_chunk(vocab, text, type, known) ? flags | INGLE_TOKEN_STRUCTURAL : flags;
 }
 
 /* ---- index ------------------------------------------------------------------------------------

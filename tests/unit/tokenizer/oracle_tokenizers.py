@@ -39,9 +39,10 @@ SCRIPTS = [(0x20, 0x7e)] * 4 + [(0, 0x1f), (0x80, 0x24f), (0x300, 0x36f), (0x370
            (0x2000, 0x206f), (0x2070, 0x218f), (0x2460, 0x24ff), (0x3000, 0x30ff),
            (0x4e00, 0x9fff), (0xac00, 0xd7a3), (0xe000, 0xffff), (0x1f300, 0x1faff),
            (0x10000, 0x10ffff)]
-SAMPLES = ["I'm", "they'LL", "we'\u017f", " 's", "\u00b2\u2460\u0663\u4e09", "  \n\n  x", "\r\n\r\n",
-           "\t\t\ta", " \u180e a", "\u3000\u3000a", "a\u0301b", "!?\n\n", "x  ", "0123456789",
-           "don\u2019t", "\U0001f468\u200d\U0001f469", " \u00a0 \u2003b", "\x1c\x1d\x85a"]
+SAMPLES = ["I'm", "they'LL", "we'\u017f", " 's", "\u00b2\u2460\u0663\u4e09", "  \n\n  x",
+           "\r\n\r\n", "\t\t\ta", " \u180e a", "\u3000\u3000a", "a\u0301b", "!?\n\n", "x  ",
+           "0123456789", "don\u2019t", "\U0001f468\u200d\U0001f469", " \u00a0 \u2003b",
+           "\x1c\x1d\x85a"]
 
 
 def split_by(pattern):
@@ -130,8 +131,9 @@ def compare(program, path, reader, pre, n_texts, seed):
     oracle = build(reader, pre)
     lost = {b for b in range(256) if oracle.token_to_id(byte_text(b)) is None}
     excluded = newer_code_points(program, str(path), oracle, lost)
-    print(f"{path.name} ({pre}): bytes without a token: {sorted(lost) or 'none'}; newer than Unicode "
-          f"{unicodedata.unidata_version} and split differently: {ranges(excluded) or 'none'}")
+    print(f"{path.name} ({pre}): bytes without a token: {sorted(lost) or 'none'}; newer than "
+          f"Unicode {unicodedata.unidata_version} and split differently: "
+          f"{ranges(excluded) or 'none'}")
     rng = random.Random(seed)
     excluded = set(excluded)
     texts = [random_text(rng, excluded, lost) for _ in range(n_texts)]

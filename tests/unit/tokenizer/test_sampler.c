@@ -96,7 +96,7 @@ static int by_distance(const void *a, const void *b)
 
 static void normalize(struct candidate *c, uint32_t n, double temperature)
 {
-    double max = -INFINITY, sum = 0.0;
+    double max = -HUGE_VAL, sum = 0.0;
 
     for (uint32_t i = 0; i < n; i++) {
         max = fmax(max, c[i].logit);
