@@ -1,6 +1,9 @@
-/* Contexts that pass between clients: export, import and revocation of capability tokens. A token
- * stands for a held copy of the context, which step keeps until the token's row is removed; this
- * file sees to it that no row goes without its DROP. Thread: io. */
+/* The contexts that clients may name, and how they pass between clients: export, import and
+ * revocation of capability tokens. A token stands for a held copy of the context, which step keeps
+ * until the token's row is removed; this file sees to it that no row goes without its DROP.
+ * Invariant: instance.n_kept counts the rows of all clients and all tokens of that model, and with
+ * n_promised never exceeds INGLE_CONTEXTS_KEPT, so that a request that keeps nothing always finds a
+ * context. Thread: io. */
 #include <errno.h>
 #include <string.h>
 
@@ -12,6 +15,67 @@
 #include "shm/check.h"
 
 #define NEVER UINT64_MAX
+
+/* ---- a client's table ------------------------------------------------------------------------ */
+
+struct ingle_context_row *ingle_context_find(struct ingle_session *session, uint64_t ctx)
+{
+    for (uint32_t i = 0; i < session->n_contexts; i++) {
+        if (session->contexts[i].ctx == ctx) {
+            return &session->contexts[i];
+        }
+    }
+    return NULL;
+}
+
+int ingle_context_promise(struct ingle_ticket *ticket, bool mine)
+{
+    struct ingle_session *session = ticket->session;
+    struct ingle_instance *instance = ticket->instance;
+
+    if (instance->n_kept + instance->n_promised >= INGLE_CONTEXTS_KEPT ||
+        (mine && session->n_contexts + session->n_promised >= INGLE_CONTEXTS_PER_SESSION)) {
+        return -ENOSPC;
+    }
+    instance->n_promised++;
+    ticket->promised = true;
+    if (mine) {
+        session->n_promised++;
+        ticket->promised_mine = true;
+    }
+    return 0;
+}
+
+void ingle_context_unpromise(struct ingle_ticket *ticket)
+{
+    if (ticket->promised) {
+        ticket->instance->n_promised--;
+        ticket->promised = false;
+    }
+    if (ticket->promised_mine) {
+        ticket->session->n_promised--;
+        ticket->promised_mine = false;
+    }
+}
+
+void ingle_context_add(struct ingle_session *session, uint64_t ctx, uint16_t slot)
+{
+    ingle_assert(session->n_contexts < INGLE_CONTEXTS_PER_SESSION);
+    session->contexts[session->n_contexts++] = (struct ingle_context_row){.ctx = ctx, .slot = slot};
+    session->io->models.all[slot].n_kept++;
+}
+
+void ingle_context_remove(struct ingle_session *session, uint64_t ctx)
+{
+    struct ingle_context_row *row = ingle_context_find(session, ctx);
+
+    if (row != NULL) {
+        session->io->models.all[row->slot].n_kept--;
+        *row = session->contexts[--session->n_contexts];
+    }
+}
+
+/* ---- tokens ---------------------------------------------------------------------------------- */
 
 static void reply(struct ingle_session *session, uint64_t seq, int32_t res, uint64_t ctx,
                   const struct ingle_cap *cap)
@@ -40,10 +104,16 @@ void ingle_context_drop_held(struct ingle_io *io, uint64_t ctx)
     ingle_ticket_submit(io, ticket);
 }
 
+static void forget_cap(struct ingle_io *io, struct ingle_cap *cap)
+{
+    io->models.all[cap->model].n_kept--;
+    ingle_caps_remove(&io->caps, cap);
+}
+
 static void remove_cap(struct ingle_io *io, struct ingle_cap *cap)
 {
     ingle_context_drop_held(io, cap->held_ctx);
-    ingle_caps_remove(&io->caps, cap);
+    forget_cap(io, cap);
 }
 
 /* Drop what has expired and arm the timer for what expires next. */
@@ -75,6 +145,9 @@ void ingle_context_session_over(struct ingle_session *session)
 {
     struct ingle_io *io = session->io;
 
+    while (session->n_contexts > 0) { /* step closes them when it detaches the port */
+        ingle_context_remove(session, session->contexts[0].ctx);
+    }
     for (uint32_t i = 0; i < io->caps.n;) {
         struct ingle_cap *cap = &io->caps.all[i];
 
@@ -90,7 +163,7 @@ void ingle_context_model_over(struct ingle_io *io, uint16_t slot)
 {
     for (uint32_t i = 0; i < io->caps.n;) {
         if (io->caps.all[i].model == slot) {
-            ingle_caps_remove(&io->caps, &io->caps.all[i]); /* step has closed the context */
+            forget_cap(io, &io->caps.all[i]); /* step has closed the context */
         } else {
             i++;
         }
@@ -100,7 +173,7 @@ void ingle_context_model_over(struct ingle_io *io, uint16_t slot)
 
         for (uint32_t i = 0; i < session->n_contexts;) {
             if (session->contexts[i].slot == slot) {
-                ingle_session_context_remove(session, session->contexts[i].ctx);
+                ingle_context_remove(session, session->contexts[i].ctx);
             } else {
                 i++;
             }
@@ -112,8 +185,9 @@ void ingle_context_model_over(struct ingle_io *io, uint16_t slot)
 
 static int begin_export(struct ingle_session *session, const struct ingle_ctl_ctx *m)
 {
-    const struct ingle_context_row *row = ingle_session_context(session, m->ctx);
+    const struct ingle_context_row *row = ingle_context_find(session, m->ctx);
     struct ingle_ticket *ticket;
+    int res;
 
     if (row == NULL) {
         return -ENOENT;
@@ -124,6 +198,12 @@ static int begin_export(struct ingle_session *session, const struct ingle_ctl_ct
     ticket = ingle_ticket_create(session, INGLE_TICKET_EXPORT);
     if (ticket == NULL) {
         return -ENOMEM;
+    }
+    ticket->instance = &session->io->models.all[row->slot];
+    res = ingle_context_promise(ticket, false);
+    if (res != 0) {
+        ingle_ticket_free(ticket);
+        return res;
     }
     ticket->req.in.op = INGLE_REQ_HOLD_CTX;
     ticket->req.in.ctx = m->ctx;
@@ -150,16 +230,15 @@ static int begin_import(struct ingle_session *session, const struct ingle_ctl_ct
     if ((rights & ~cap->rights) != 0) {
         return -EACCES;
     }
-    if (session->n_inflight >= session->geometry.max_inflight) {
-        return -EBUSY;
-    }
-    res = ingle_session_context_reserve(session);
-    if (res != 0) {
-        return res;
-    }
     ticket = ingle_ticket_create(session, INGLE_TICKET_IMPORT);
     if (ticket == NULL) {
         return -ENOMEM;
+    }
+    ticket->instance = &io->models.all[cap->model];
+    res = ingle_context_promise(ticket, true);
+    if (res != 0) {
+        ingle_ticket_free(ticket);
+        return res;
     }
     ticket->req.in.op = INGLE_REQ_TAKE_CTX;
     ticket->req.in.ctx = cap->held_ctx;
@@ -246,6 +325,8 @@ static void exported(struct ingle_ticket *ticket)
     res = ingle_caps_add(&io->caps, &cap, &row);
     if (res != 0) {
         ingle_context_drop_held(io, cap.held_ctx);
+    } else {
+        ticket->instance->n_kept++;
     }
     reply(session, ticket->seq, res, ticket->req.in.ctx, row);
     expire(io);
@@ -268,7 +349,7 @@ void ingle_context_done(struct ingle_ticket *ticket)
         m.res = 0;
         m.ctx = ticket->req.out.ctx;
         m.n_tokens = ticket->n_tokens;
-        ingle_session_context_add(session, m.ctx, ticket->req.in.model);
+        ingle_context_add(session, m.ctx, ticket->req.in.model);
     }
     ingle_session_send(session, INGLE_CTL_CTX_REPLY, 0, ticket->seq, (uint8_t *)&m + sizeof m.h,
                        sizeof m - sizeof m.h);

@@ -25,6 +25,7 @@ struct ingle_ticket *ingle_ticket_create(struct ingle_session *session, enum ing
 void ingle_ticket_free(struct ingle_ticket *ticket)
 {
     if (ticket != NULL) {
+        ingle_context_unpromise(ticket);
         ingle_mem_free(ticket->req.in.tokens);
         ingle_mem_free(ticket->req.in.records);
         ingle_mem_free(ticket->req.in.record_text);
@@ -93,10 +94,10 @@ static void finish(struct ingle_ticket *ticket)
         session->io->counters.n_tokens += (uint64_t)cqe.res;
     }
     if (ticket->keep && cqe.ctx != 0) {
-        ingle_session_context_add(session, cqe.ctx, req->in.model);
+        ingle_context_add(session, cqe.ctx, req->in.model);
     }
     if (req->in.op == INGLE_REQ_CLOSE_CTX && cqe.res >= 0) {
-        ingle_session_context_remove(session, req->in.ctx);
+        ingle_context_remove(session, req->in.ctx);
     }
     session->cqe_reserved--;
     ingle_complete(session, &cqe);

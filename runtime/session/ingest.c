@@ -174,7 +174,7 @@ static int find_instance(struct ingle_session *session, const struct ingle_sqe *
     uint16_t slot = sqe->model;
 
     if (sqe->ctx != 0) {
-        const struct ingle_context_row *row = ingle_session_context(session, sqe->ctx);
+        const struct ingle_context_row *row = ingle_context_find(session, sqe->ctx);
 
         if (row == NULL) {
             return -ENOENT;
@@ -257,15 +257,15 @@ static void request(struct ingle_session *session, const struct ingle_sqe *sqe)
     } else {
         res = find_instance(session, sqe, &instance);
     }
-    if (res == 0 && brings_context(sqe)) {
-        res = ingle_session_context_reserve(session);
-    }
     if (res == 0) {
         ticket = ingle_ticket_create(session, INGLE_TICKET_OP);
         res = ticket == NULL ? -ENOMEM : 0;
     }
     if (res == 0) {
         ticket->instance = instance;
+        res = brings_context(sqe) ? ingle_context_promise(ticket, true) : 0;
+    }
+    if (res == 0) {
         res = prepare(ticket, sqe, &refusal);
     }
     if (res != 0) {

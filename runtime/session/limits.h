@@ -2,6 +2,7 @@
  * that a client can see is also in WELCOME. */
 #ifndef INGLE_RUNTIME_SESSION_LIMITS_H
 #define INGLE_RUNTIME_SESSION_LIMITS_H
+#include "runtime/sched/limits.h"
 
 /* Connections. A session holds five descriptors (socket, pidfd, two memfds, eventfd). */
 #define INGLE_SESSIONS_MAX     1023u /* board slots 1.. */
@@ -16,16 +17,20 @@
 #define INGLE_ACCEPT_RETRY_MS  100u
 
 /* Traffic of one session. */
-#define INGLE_SQES_PER_TURN        16u   /* taken from one ring before the next one's turn */
-#define INGLE_WAKE_HZ              2000u /* doorbells a second, burst of one second's worth */
-#define INGLE_BELL_MASK_MS         10u /* how long the bell of a session over wake_hz is unheard */
-#define INGLE_STALL_RETRY_MS       1u  /* look again at a completion ring that was full */
-#define INGLE_REPLIES_QUEUED_MAX   64u
-#define INGLE_CONTEXTS_PER_SESSION 1024u
-#define INGLE_TEXT_RECORD_BYTES    4096u /* of DETOKENIZE and TEMPLATE answers */
+#define INGLE_SQES_PER_TURN      16u   /* taken from one ring before the next one's turn */
+#define INGLE_WAKE_HZ            2000u /* doorbells a second, burst of one second's worth */
+#define INGLE_BELL_MASK_MS       10u   /* how long the bell of a session over wake_hz is unheard */
+#define INGLE_STALL_RETRY_MS     1u    /* look again at a completion ring that was full */
+#define INGLE_REPLIES_QUEUED_MAX 64u
+#define INGLE_TEXT_RECORD_BYTES  4096u /* of DETOKENIZE and TEMPLATE answers */
 
-/* Capability tokens of contexts. */
-#define INGLE_CAPS_PER_SESSION 64u
+/* Contexts that outlive their request. A model has INGLE_CONTEXTS_MAX; what running requests may
+ * need is never given away for keeping. */
+#define INGLE_CONTEXTS_KEPT        (INGLE_CONTEXTS_MAX - INGLE_SEQUENCES_MAX) /* of one model */
+#define INGLE_CONTEXTS_PER_SESSION 32u
+
+/* Capability tokens of contexts: each holds one. */
+#define INGLE_CAPS_PER_SESSION 16u
 #define INGLE_CAPS_MAX         4096u
 #define INGLE_CAP_TTL_S_MAX    86400u
 

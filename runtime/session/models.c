@@ -298,6 +298,7 @@ int ingle_models_open(struct ingle_io *io, const struct ingle_model_want *want, 
     instance->doomed = false;
     instance->want = *want;
     instance->n_requests = 0;
+    instance->n_kept = 0;
     memset(&instance->job, 0, sizeof instance->job);
     instance->job.slot = instance->slot;
     instance->job.want = *want;

@@ -37,6 +37,7 @@ struct ingle_instance { /* models.all[slot]; slot 0 is never used: it means the 
     const struct ingle_model *model; /* NULL: the null engine, or not loaded */
     uint32_t context_tokens, n_vocab;
     struct ingle_pool *weights, *tokenizer, *kv, *scratch;
+    uint32_t n_kept, n_promised; /* contexts in clients' tables and behind tokens; those to come */
     uint64_t n_requests, ready_ns;
 };
 

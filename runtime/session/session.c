@@ -261,7 +261,6 @@ void ingle_session_free_dead(struct ingle_io *io)
         ingle_region_fini(&session->c2s);
         ingle_region_fini(&session->s2c);
         ingle_mem_free(session->text_ends);
-        ingle_mem_free(session->contexts);
         ingle_mem_free(session);
     }
 }
@@ -517,57 +516,6 @@ int ingle_session_hear_doorbell(struct ingle_session *session, int eventfd)
     session->bell_tokens_ns = INGLE_NS_PER_S;
     session->bell_filled_ns = ingle_clock_ns();
     return listen_to_bell(session);
-}
-
-/* ---- contexts -------------------------------------------------------------------------------- */
-
-struct ingle_context_row *ingle_session_context(struct ingle_session *session, uint64_t ctx)
-{
-    for (uint32_t i = 0; i < session->n_contexts; i++) {
-        if (session->contexts[i].ctx == ctx) {
-            return &session->contexts[i];
-        }
-    }
-    return NULL;
-}
-
-int ingle_session_context_reserve(struct ingle_session *session)
-{
-    uint32_t want = session->n_contexts + session->n_inflight + 1;
-    uint32_t room = session->contexts_room == 0 ? 8 : session->contexts_room;
-    struct ingle_context_row *rows;
-
-    if (want > INGLE_CONTEXTS_PER_SESSION) {
-        return -ENOSPC;
-    }
-    while (room < want) {
-        room *= 2;
-    }
-    if (room == session->contexts_room) {
-        return 0;
-    }
-    rows = ingle_mem_grow(session->contexts, session->contexts_room, room, sizeof rows[0]);
-    if (rows == NULL) {
-        return -ENOMEM;
-    }
-    session->contexts = rows;
-    session->contexts_room = room;
-    return 0;
-}
-
-void ingle_session_context_add(struct ingle_session *session, uint64_t ctx, uint16_t slot)
-{
-    ingle_assert(session->n_contexts < session->contexts_room);
-    session->contexts[session->n_contexts++] = (struct ingle_context_row){.ctx = ctx, .slot = slot};
-}
-
-void ingle_session_context_remove(struct ingle_session *session, uint64_t ctx)
-{
-    struct ingle_context_row *row = ingle_session_context(session, ctx);
-
-    if (row != NULL) {
-        *row = session->contexts[--session->n_contexts];
-    }
 }
 
 /* ---- accept ---------------------------------------------------------------------------------- */

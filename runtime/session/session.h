@@ -10,6 +10,7 @@
 #include "runtime/base/reactor.h"
 #include "runtime/sched/port.h"
 #include "runtime/sched/request.h"
+#include "runtime/session/limits.h"
 #include "shm/layout.h"
 #include "shm/region.h"
 #include "shm/ring.h"
@@ -89,8 +90,8 @@ struct ingle_session {
     uint32_t n_inflight;
     struct ingle_list cancels; /* struct ingle_cancel */
     uint64_t cancel_seq;
-    struct ingle_context_row *contexts;
-    uint32_t n_contexts, contexts_room;
+    struct ingle_context_row contexts[INGLE_CONTEXTS_PER_SESSION];
+    uint32_t n_contexts, n_promised; /* promised: requests in flight that may bring one */
 
     /* counters, for people */
     uint64_t n_requests, n_tokens, n_refused, n_sqes, n_floods;
@@ -113,13 +114,6 @@ bool ingle_session_uid_full(const struct ingle_session *session);
 /* Queue a control message; a long one is cut into datagrams, all but the last with MORE. */
 void ingle_session_send(struct ingle_session *session, enum ingle_ctl_type type, uint16_t flags,
                         uint64_t seq, const void *payload, uint64_t bytes);
-
-/* The contexts that the client may name. reserve: room for one more than everything in flight can
- * bring, so that add cannot fail; -ENOSPC at INGLE_CONTEXTS_PER_SESSION, -ENOMEM. */
-struct ingle_context_row *ingle_session_context(struct ingle_session *session, uint64_t ctx);
-int ingle_session_context_reserve(struct ingle_session *session) INGLE_MUST_CHECK;
-void ingle_session_context_add(struct ingle_session *session, uint64_t ctx, uint16_t slot);
-void ingle_session_context_remove(struct ingle_session *session, uint64_t ctx);
 
 /* handshake.c */
 void ingle_handshake_stock_up(struct ingle_timer *timer);

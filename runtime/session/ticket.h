@@ -23,8 +23,9 @@ struct ingle_ticket {
     bool cancelled; /* one cancel is under way */
     int32_t res;    /* RECORDS: what the completion says, if step published them all */
     uint8_t op;     /* enum ingle_op_code */
-    bool keep;      /* the context is to be the client's own */
-    uint64_t seq;   /* EXPORT, IMPORT: of the control message */
+    bool promised_mine, promised; /* room for a context: in the session's table, in the model */
+    bool keep;                    /* the context is to be the client's own */
+    uint64_t seq;                 /* EXPORT, IMPORT: of the control message */
     uint32_t rights, ttl_s, uses; /* EXPORT */
     uint32_t n_tokens;            /* IMPORT */
 };
@@ -42,7 +43,14 @@ void ingle_complete(struct ingle_session *session, const struct ingle_cqe *cqe);
 void ingle_publish_completions(struct ingle_io *io);
 void ingle_take_reply(struct ingle_io *io, const struct ingle_from_step *msg);
 
-/* context.c: a ticket of kind EXPORT or IMPORT has come back. */
+/* context.c: the contexts that a client may name. promise: room for the one that this ticket may
+ * bring (mine: into its session's table), kept until the ticket is freed; -ENOSPC. */
+struct ingle_context_row *ingle_context_find(struct ingle_session *session, uint64_t ctx);
+int ingle_context_promise(struct ingle_ticket *ticket, bool mine) INGLE_MUST_CHECK;
+void ingle_context_unpromise(struct ingle_ticket *ticket);
+void ingle_context_add(struct ingle_session *session, uint64_t ctx, uint16_t slot);
+void ingle_context_remove(struct ingle_session *session, uint64_t ctx);
+/* A ticket of kind EXPORT or IMPORT has come back. */
 void ingle_context_done(struct ingle_ticket *ticket);
 void ingle_context_drop_held(struct ingle_io *io, uint64_t ctx);
 void ingle_context_caps_fired(struct ingle_timer *timer);

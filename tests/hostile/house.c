@@ -31,7 +31,7 @@ static void write_text(const char *path, const char *text)
 
 void house_start(struct house *house, const char *ingled, const char *const *args)
 {
-    char config[96], *argv[ARGS_MAX];
+    char config[96], reply[4096], *argv[ARGS_MAX];
     int n = 0, log;
 
     (void)snprintf(config, sizeof config, "%s/ingle.conf", house->dir);
@@ -60,6 +60,8 @@ void house_start(struct house *house, const char *ingled, const char *const *arg
         _exit(127);
     }
     (void)close(log);
+    house_ask(house, "{\"verb\":\"open\",\"model\":\"null\"}", reply, sizeof reply);
+    assert_non_null(strstr(reply, "\"ok\":true"));
 }
 
 void house_open(struct house *house, const char *ingled, const char *config,

@@ -25,7 +25,7 @@ struct house_state {
  * not NULL, that configuration file. */
 void house_open(struct house *house, const char *ingled, const char *config,
                 const char *const *args);
-/* The same directory again, for a second start. */
+/* The same directory again, for a second start. Both return when the null engine is ready. */
 void house_start(struct house *house, const char *ingled, const char *const *args);
 /* SIGTERM, then the exit status; fails the test when it takes more than 10 s. */
 int house_stop(struct house *house);
