@@ -19,7 +19,7 @@ ingle_op_fn ingle_embed_ref, ingle_norm_ref, ingle_quant_ref, ingle_matmul_ref, 
 ingle_op_fn ingle_qkv_store_ref, ingle_kv_seal_ref, ingle_attn_ref;
 ingle_row_stat_fn ingle_row_stat_ref;
 
-ingle_op_fn ingle_embed_avx2, ingle_norm_avx2, ingle_quant_avx2, ingle_glu_avx2;
+ingle_op_fn ingle_embed_avx2, ingle_norm_avx2, ingle_quant_avx2, ingle_matmul_avx2, ingle_glu_avx2;
 ingle_op_fn ingle_qkv_store_avx2, ingle_kv_seal_avx2, ingle_attn_avx2;
 ingle_row_stat_fn ingle_row_stat_avx2;
 

@@ -137,6 +137,23 @@ void check_gguf_rows(struct check_rng *rng, enum ingle_wtype type, uint32_t rows
     }
 }
 
+void check_gguf_fill(enum ingle_wtype type, uint32_t rows, uint32_t cols, uint8_t byte,
+                     uint8_t *dst)
+{
+    uint64_t bytes = rows * check_gguf_row_bytes(type, cols);
+    int64_t block = ingle_wtype_block_bytes(type);
+    int offset[2];
+    scale_offsets(type, offset);
+    for (uint64_t i = 0; i < bytes; i++) {
+        int64_t at = (int64_t)i % block;
+        bool scale = false;
+        for (int j = 0; j < 2; j++) {
+            scale |= offset[j] >= 0 && (at == offset[j] || at == offset[j] + 1);
+        }
+        dst[i] = scale ? dst[i] : byte;
+    }
+}
+
 struct ingle_matrix check_matrix(struct check_rng *rng, enum ingle_wtype type, uint32_t rows,
                                  uint32_t cols)
 {

@@ -28,6 +28,9 @@ void check_free(const void *p);
 void check_gguf_rows(struct check_rng *rng, enum ingle_wtype type, uint32_t rows, uint32_t cols,
                      uint8_t *dst);
 uint64_t check_gguf_row_bytes(enum ingle_wtype type, uint32_t cols);
+/* Set every byte of quantised rows that is not part of an f16 scale. */
+void check_gguf_fill(enum ingle_wtype type, uint32_t rows, uint32_t cols, uint8_t byte,
+                     uint8_t *dst);
 /* A packed random matrix; check_free(matrix.data). */
 struct ingle_matrix check_matrix(struct check_rng *rng, enum ingle_wtype type, uint32_t rows,
                                  uint32_t cols);
@@ -55,6 +58,7 @@ const struct ingle_kernels *check_table(void **state);
     X(matmul_equals_reference)                         \
     X(matmul_of_three_matrices_equals_reference)       \
     X(matmul_row_does_not_depend_on_its_companions)    \
+    X(matmul_of_extreme_codes_equals_reference)        \
     X(matmul_of_nan_activations_is_nan)                \
     X(attn_of_f16_pages_agrees_with_plain_softmax)     \
     X(attn_at_any_base_agrees_with_direct_rotation)    \

@@ -142,6 +142,44 @@ void matmul_row_does_not_depend_on_its_companions(void **state)
     }
 }
 
+/* Sums as large as codes and activations allow: no variant may saturate or overflow on the way. */
+void matmul_of_extreme_codes_equals_reference(void **state)
+{
+    enum {
+        N = 48,
+        K = 512
+    };
+    static const uint8_t fill[] = {0x00, 0xff, 0x80, 0x7f, 0x0f, 0xf0};
+    struct check_rng rng = {9};
+    for (enum ingle_wtype type = INGLE_W_Q4_0; type < INGLE_W_COUNT; type++) {
+        for (uint32_t f = 0; f < sizeof fill; f++) {
+            uint64_t bytes = N * check_gguf_row_bytes(type, K);
+            uint8_t *src = check_alloc(bytes), *dst = check_alloc(ingle_pack_bytes(type, N, K));
+            check_gguf_rows(&rng, type, N, K, src);
+            check_gguf_fill(type, N, K, fill[f], src);
+            assert_true(ingle_pack_rows(type, N, K, src, N, 0, NULL, dst));
+            for (enum ingle_act_mode mode = INGLE_ACT_INT8; mode < INGLE_ACT_COUNT; mode++) {
+                for (uint32_t T = 1; T < 24; T += 5) {
+                    struct ingle_act x = check_act(mode, T, K);
+                    float *values = check_alloc(sizeof(float) * T * K);
+                    for (uint32_t i = 0; i < T * K; i++) {
+                        values[i] = i / K % 3 == 0 || (i / K % 3 == 1 && i % 2) ? 1.0f : -1.0f;
+                    }
+                    quantise(values, &x, T);
+                    struct ingle_op op = {
+                        .kind = INGLE_K_MATMUL,
+                        .matmul = {.x = &x, .n_w = 1, .T = T, .w = {{type, N, K, dst}}}};
+                    compare(check_table(state), &op, 2);
+                    check_free(values);
+                    check_free(x.rows);
+                }
+            }
+            check_free(src);
+            check_free(dst);
+        }
+    }
+}
+
 void matmul_of_nan_activations_is_nan(void **state)
 {
     struct check_rng rng = {6};

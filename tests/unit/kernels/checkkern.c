@@ -43,7 +43,9 @@ int main(int argc, char **argv)
         for (uint32_t i = 0; i < n; i++) {
             if (argc > 2 ? strcmp(argv[2], tables[i]->isa) == 0 : i > 0) {
                 bench_rows(tables[i]);
-                bench_attn(tables[i]);
+                if (strstr("attn", check_pattern)) {
+                    bench_attn(tables[i]);
+                }
                 bench_matmul(tables[i]);
             }
         }

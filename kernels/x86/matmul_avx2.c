@@ -1,0 +1,420 @@
+/* The kernels of the matrix product with AVX2; ref/matmul.c states the arithmetic, matmul.h the two
+ * ways. VPMADDUBSW multiplies unsigned by signed bytes and adds pairs into 16 bits with saturation,
+ * so sums stay in 16 bits only as long as they cannot reach it:
+ *
+ *   codes of up to 4 bits   8 steps   8 * 2 * 15 * 127 = 30480
+ *   5 bits                  4 steps   4 * 2 * 31 * 127 = 31496
+ *   6 bits                  2 steps   2 * 2 * 63 * 127 = 32004
+ *   8 bits (zero 128)       1 step    2 * 128 * 127 = 32512, of |w| and q with the sign of w
+ *
+ * and then go to 32 bits by VPMADDWD with ones. A panel holds one tile; a group works on the tile's
+ * two halves of eight rows one after the other. */
+#include <string.h>
+
+#include "kernels/isa.h"
+#include "kernels/x86/matmul.h"
+#include "kernels/x86/tile_avx2.h"
+
+enum {
+    FEW = 4,
+    GROUP = 4,       /* rows of a group of codes */
+    GROUP_FLOAT = 4, /* and of floats: by two halves, eight accumulators */
+};
+
+/* Steps that 16 bits can hold. */
+INGLE_INLINE int steps16(enum ingle_wtype type)
+{
+    const struct ingle_wform form = ingle_wform(type);
+    const int bits = form.low_bits + form.high_bits;
+    return form.zero == 128 ? 1 : bits <= 4 ? 8 : bits == 5 ? 4 : 2;
+}
+
+INGLE_INLINE __m256i load_four(const uint8_t *x)
+{
+    int32_t four;
+    memcpy(&four, x, sizeof four);
+    return _mm256_set1_epi32(four);
+}
+
+/* sum + the products of steps [s0, s1): w codes, x one plane of a group's bytes. */
+INGLE_INLINE __m256i plane_sum(enum ingle_wtype type, const uint8_t *x, const __m256i *w, int s0,
+                               int s1, __m256i sum)
+{
+    const bool sign = ingle_wform(type).zero == 128;
+    const int run = steps16(type);
+    const __m256i ones = _mm256_set1_epi16(1);
+    __m256i narrow = _mm256_setzero_si256();
+#pragma GCC unroll 8
+    for (int s = s0; s < s1; s++) {
+        __m256i q = load_four(x + 4 * s), product;
+        if (sign) {
+            product = _mm256_maddubs_epi16(_mm256_abs_epi8(w[s]), _mm256_sign_epi8(q, w[s]));
+        } else {
+            product = _mm256_maddubs_epi16(w[s], q);
+        }
+        narrow = (s - s0) % run == 0 ? product : _mm256_add_epi16(narrow, product);
+        if ((s - s0) % run == run - 1 || s + 1 == s1) {
+            sum = _mm256_add_epi32(sum, _mm256_madd_epi16(narrow, ones));
+        }
+    }
+    return sum;
+}
+
+/* The integer sum over steps [s0, s1) of a block; bias is -128 times the sum of the codes of x. */
+INGLE_INLINE __m256i block_sum(enum ingle_wtype type, bool two, const uint8_t *x, const __m256i *w,
+                               int s0, int s1, int32_t bias)
+{
+    __m256i sum = _mm256_setzero_si256();
+    if (two) {
+        sum = _mm256_slli_epi32(plane_sum(type, x, w, s0, s1, sum), 7);
+    }
+    if (ingle_wform(type).zero != 0 && ingle_wform(type).zero != 128) {
+        int shift = (int)ingle_mm_bias_shift(type);
+        sum = _mm256_add_epi32(sum, _mm256_srai_epi32(_mm256_set1_epi32(bias), shift));
+    }
+    return plane_sum(type, two ? x + INGLE_ACT_GROUP : x, w, s0, s1, sum);
+}
+
+/* acc + s * t for one row, one block and half a tile. */
+INGLE_INLINE __m256 block_row(enum ingle_wtype type, bool two, const uint8_t *x, const __m256i *w,
+                              const __m256 d[2], const __m256 m[2], __m256 acc)
+{
+    const struct ingle_act_tail *tail = ingle_mm_tail(two, x);
+    const bool min = ingle_wform(type).min;
+    __m256 t;
+    if (ingle_mm_halves(type)) {
+        int32_t bias1 = tail->bias - tail->bias0;
+        __m256i first = block_sum(type, two, x, w, 0, 4, tail->bias0);
+        __m256i last = block_sum(type, two, x, w, 4, 8, bias1);
+        t = _mm256_mul_ps(_mm256_cvtepi32_ps(first), d[0]);
+        t = _mm256_fmadd_ps(_mm256_cvtepi32_ps(last), d[1], t);
+        if (min) {
+            t = _mm256_fmadd_ps(_mm256_set1_ps((float)tail->bias0 * -0.0078125f), m[0], t);
+            t = _mm256_fmadd_ps(_mm256_set1_ps((float)bias1 * -0.0078125f), m[1], t);
+        }
+    } else {
+        t = _mm256_mul_ps(_mm256_cvtepi32_ps(block_sum(type, two, x, w, 0, 8, tail->bias)), d[0]);
+        if (min) {
+            t = _mm256_fmadd_ps(_mm256_set1_ps(tail->sum), m[0], t);
+        }
+    }
+    return _mm256_fmadd_ps(t, _mm256_set1_ps(tail->scale), acc);
+}
+
+static void store(const struct ingle_arg_matmul *arg, uint32_t i, uint64_t tile, uint64_t row,
+                  const float *acc)
+{
+    uint64_t n0 = tile * INGLE_TILE_ROWS, left = arg->w[i].rows - n0;
+    float *y = arg->y[i] + row * arg->y_stride[i] + n0;
+    const float *bias = arg->bias[i] ? arg->bias[i] + n0 : NULL;
+    for (uint64_t n = 0; n < (left < INGLE_TILE_ROWS ? left : INGLE_TILE_ROWS); n++) {
+        y[n] = bias ? acc[n] + bias[n] : acc[n];
+    }
+}
+
+/* ---- few rows ---- */
+
+INGLE_INLINE void few_rows(enum ingle_wtype type, bool two, const uint32_t rows,
+                           const struct ingle_mm_few *few)
+{
+    const struct ingle_arg_matmul *arg = few->arg;
+    const struct ingle_tile_shape shape = few->shape;
+    const uint64_t group_bytes = ingle_mm_group_bytes(two);
+    const uint8_t *next = few->next;
+    const uint8_t *x[FEW];
+    __m256 acc[FEW][2];
+#pragma GCC unroll 4
+    for (uint32_t r = 0; r < rows; r++) {
+        /* Beyond the last row: compute it again, store nothing. */
+        uint32_t row = few->row0 + r < arg->T ? few->row0 + r : arg->T - 1;
+        x[r] = arg->x->rows + row * arg->x->row_stride;
+        acc[r][0] = acc[r][1] = _mm256_setzero_ps();
+    }
+    for (uint32_t b = 0; b < shape.blocks; b++) {
+        for (uint64_t line = 0; line < few->ahead; line += 64) {
+            __builtin_prefetch(next + line, 0, 2);
+        }
+        next += few->ahead;
+#pragma GCC unroll 2
+        for (int half = 0; half < 2; half++) {
+            __m256i w[8];
+            __m256 d[2], m[2];
+#pragma GCC unroll 8
+            for (int s = 0; s < 8; s++) {
+                w[s] = tile_codes_avx2(type, few->tile, &shape, b, half, s);
+            }
+            tile_scales_avx2(type, few->tile, &shape, b, half, d, m);
+#pragma GCC unroll 4
+            for (uint32_t r = 0; r < rows; r++) {
+                acc[r][half] = block_row(type, two, x[r] + b * group_bytes, w, d, m, acc[r][half]);
+            }
+        }
+    }
+    for (uint32_t r = 0; r < rows && few->row0 + r < arg->T; r++) {
+        _Alignas(32) float sums[INGLE_TILE_ROWS];
+        _mm256_store_ps(sums, acc[r][0]);
+        _mm256_store_ps(sums + 8, acc[r][1]);
+        store(arg, few->i, few->n_tile, few->row0 + r, sums);
+    }
+}
+
+/* ---- many rows ---- */
+
+struct panel {
+    uint8_t codes[2][INGLE_MM_BLOCKS][8][32]; /* half of the tile's rows first */
+    float d[2][INGLE_MM_BLOCKS][2][8], m[2][INGLE_MM_BLOCKS][2][8];
+};
+
+struct panel_float {
+    float w[INGLE_MM_FLOAT_COLS][16];
+};
+static_assert(sizeof(struct panel) <= INGLE_MM_PANEL_BYTES, "fits the scratch");
+static_assert(sizeof(struct panel_float) <= INGLE_MM_PANEL_BYTES, "fits the scratch");
+
+INGLE_INLINE void decode_tile(enum ingle_wtype type, const struct ingle_mm_decode *decode)
+{
+    struct panel *panel = decode->panel;
+    for (uint32_t b = 0; b < decode->n; b++) {
+#pragma GCC unroll 2
+        for (int half = 0; half < 2; half++) {
+            __m256 d[2], m[2];
+#pragma GCC unroll 8
+            for (int s = 0; s < 8; s++) {
+                __m256i code =
+                    tile_codes_avx2(type, decode->tile, &decode->shape, decode->first + b, half, s);
+                _mm256_store_si256((__m256i *)(void *)panel->codes[half][b][s], code);
+            }
+            tile_scales_avx2(type, decode->tile, &decode->shape, decode->first + b, half, d, m);
+            _mm256_store_ps(panel->d[half][b][0], d[0]);
+            if (ingle_mm_halves(type)) {
+                _mm256_store_ps(panel->d[half][b][1], d[1]);
+            }
+            if (ingle_wform(type).min) {
+                _mm256_store_ps(panel->m[half][b][0], m[0]);
+                if (ingle_mm_halves(type)) {
+                    _mm256_store_ps(panel->m[half][b][1], m[1]);
+                }
+            }
+        }
+    }
+}
+
+INGLE_INLINE void group_panel(enum ingle_wtype type, bool two, const int rows,
+                              const struct ingle_mm_group *group)
+{
+    const uint64_t group_bytes = ingle_mm_group_bytes(two);
+    const struct panel *panel = group->panel;
+    for (int half = 0; half < 2; half++) {
+        const uint8_t *x[GROUP];
+        __m256 acc[GROUP];
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; r++) {
+            x[r] = group->x + (uint64_t)r * group->x_stride;
+            acc[r] = _mm256_load_ps(group->acc + 16 * r + 8 * half);
+        }
+        for (uint32_t b = 0; b < group->n; b++) {
+            const __m256i *w = (const __m256i *)(const void *)panel->codes[half][b];
+            __m256 d[2] = {_mm256_load_ps(panel->d[half][b][0]),
+                           _mm256_load_ps(panel->d[half][b][1])};
+            __m256 m[2] = {_mm256_load_ps(panel->m[half][b][0]),
+                           _mm256_load_ps(panel->m[half][b][1])};
+#pragma GCC unroll 4
+            for (int r = 0; r < rows; r++) {
+                acc[r] = block_row(type, two, x[r], w, d, m, acc[r]);
+                x[r] += group_bytes;
+            }
+        }
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; r++) {
+            _mm256_store_ps(group->acc + 16 * r + 8 * half, acc[r]);
+        }
+    }
+}
+
+/* ---- floats ---- */
+
+INGLE_INLINE void decode_tile_float(enum ingle_wtype type, const struct ingle_mm_decode *decode)
+{
+    const struct ingle_wform form = ingle_wform(type);
+    const __m256i byte = _mm256_set1_epi32(255);
+    struct panel_float *panel = decode->panel;
+    if (form.scale == INGLE_WS_FLOAT) {
+        for (uint32_t c = 0; c < decode->n; c++) {
+            for (int half = 0; half < 2; half++) {
+                __m256 value = tile_float_avx2(type, decode->tile, decode->first + c, half);
+                _mm256_store_ps(panel->w[c] + 8 * half, value);
+            }
+        }
+        return;
+    }
+    for (uint32_t b = 0; b < decode->n / INGLE_BLOCK_COLS; b++) {
+        const uint32_t block = decode->first / INGLE_BLOCK_COLS + b;
+        for (int half = 0; half < 2; half++) {
+            __m256 d[2], m[2];
+            tile_scales_avx2(type, decode->tile, &decode->shape, block, half, d, m);
+#pragma GCC unroll 8
+            for (int s = 0; s < 8; s++) {
+                const int h = ingle_mm_halves(type) ? s / 4 : 0;
+                __m256i codes = tile_codes_avx2(type, decode->tile, &decode->shape, block, half, s);
+#pragma GCC unroll 4
+                for (int j = 0; j < 4; j++) {
+                    __m256i code;
+                    if (form.zero == 128) {
+                        code = _mm256_srai_epi32(_mm256_slli_epi32(codes, 24 - 8 * j), 24);
+                    } else {
+                        code = _mm256_and_si256(_mm256_srli_epi32(codes, 8 * j), byte);
+                        code = _mm256_sub_epi32(code, _mm256_set1_epi32(form.zero));
+                    }
+                    __m256 value = _mm256_mul_ps(_mm256_cvtepi32_ps(code), d[h]);
+                    value = form.min ? _mm256_add_ps(value, m[h]) : value;
+                    _mm256_store_ps(panel->w[INGLE_BLOCK_COLS * b + 4 * s + j] + 8 * half, value);
+                }
+            }
+        }
+    }
+}
+
+INGLE_INLINE void group_panel_float(const int rows, const struct ingle_mm_group *group)
+{
+    const struct panel_float *panel = group->panel;
+    const float *x[GROUP_FLOAT];
+    __m256 acc[GROUP_FLOAT][2];
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r++) {
+        x[r] = (const float *)(const void *)(group->x + (uint64_t)r * group->x_stride);
+        acc[r][0] = _mm256_load_ps(group->acc + 16 * r);
+        acc[r][1] = _mm256_load_ps(group->acc + 16 * r + 8);
+    }
+    for (uint32_t c = 0; c < group->n; c++) {
+        __m256 w0 = _mm256_load_ps(panel->w[c]), w1 = _mm256_load_ps(panel->w[c] + 8);
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; r++) {
+            __m256 value = _mm256_set1_ps(x[r][c]);
+            acc[r][0] = _mm256_add_ps(acc[r][0], _mm256_mul_ps(w0, value));
+            acc[r][1] = _mm256_add_ps(acc[r][1], _mm256_mul_ps(w1, value));
+        }
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r++) {
+        _mm256_store_ps(group->acc + 16 * r, acc[r][0]);
+        _mm256_store_ps(group->acc + 16 * r + 8, acc[r][1]);
+    }
+}
+
+/* ---- instances ---- */
+
+#define FEW_INSTANCE(type, two, rows)                                       \
+    static void few_##type##_##two##_##rows(const struct ingle_mm_few *few) \
+    {                                                                       \
+        few_rows(INGLE_W_##type, two, rows, few);                           \
+    }
+#define GROUP_INSTANCE(type, two, rows)                                           \
+    static void group_##type##_##two##_##rows(const struct ingle_mm_group *group) \
+    {                                                                             \
+        group_panel(INGLE_W_##type, two, rows, group);                            \
+    }
+#define INSTANCES(type)                                             \
+    FEW_INSTANCE(type, 0, 1)                                        \
+    FEW_INSTANCE(type, 0, 2)                                        \
+    FEW_INSTANCE(type, 0, 4)                                        \
+    FEW_INSTANCE(type, 1, 1)                                        \
+    FEW_INSTANCE(type, 1, 2)                                        \
+    FEW_INSTANCE(type, 1, 4)                                        \
+    GROUP_INSTANCE(type, 0, 1)                                      \
+    GROUP_INSTANCE(type, 0, 2)                                      \
+    GROUP_INSTANCE(type, 0, 3)                                      \
+    GROUP_INSTANCE(type, 0, 4)                                      \
+    GROUP_INSTANCE(type, 1, 1)                                      \
+    GROUP_INSTANCE(type, 1, 2)                                      \
+    GROUP_INSTANCE(type, 1, 3)                                      \
+    GROUP_INSTANCE(type, 1, 4)                                      \
+    static void decode_##type(const struct ingle_mm_decode *decode) \
+    {                                                               \
+        decode_tile(INGLE_W_##type, decode);                        \
+    }
+INGLE_MM_QUANTISED(INSTANCES)
+
+#define FLOAT_INSTANCE(type)                                              \
+    static void decode_float_##type(const struct ingle_mm_decode *decode) \
+    {                                                                     \
+        decode_tile_float(INGLE_W_##type, decode);                        \
+    }
+INGLE_MM_ALL(FLOAT_INSTANCE)
+
+#define GROUP_FLOAT_INSTANCE(rows)                                     \
+    static void group_float_##rows(const struct ingle_mm_group *group) \
+    {                                                                  \
+        group_panel_float(rows, group);                                \
+    }
+GROUP_FLOAT_INSTANCE(1)
+GROUP_FLOAT_INSTANCE(2)
+GROUP_FLOAT_INSTANCE(3)
+GROUP_FLOAT_INSTANCE(4)
+
+static ingle_mm_few_fn *few_fn(enum ingle_wtype type, bool two, uint32_t rows)
+{
+#define FEW_ROWS(type, two)                                                     \
+    {                                                                           \
+        few_##type##_##two##_1, few_##type##_##two##_2, few_##type##_##two##_4, \
+            few_##type##_##two##_4                                              \
+    }
+#define FEW_ENTRY(type) [INGLE_W_##type] = {FEW_ROWS(type, 0), FEW_ROWS(type, 1)},
+    static ingle_mm_few_fn *const fns[INGLE_W_COUNT][2][FEW] = {INGLE_MM_QUANTISED(FEW_ENTRY)};
+    return fns[type][two][rows - 1];
+}
+
+static ingle_mm_group_fn *group_fn(enum ingle_wtype type, bool two, uint32_t rows)
+{
+#define GROUP_ROWS(type, two)                                                         \
+    {                                                                                 \
+        group_##type##_##two##_1, group_##type##_##two##_2, group_##type##_##two##_3, \
+            group_##type##_##two##_4                                                  \
+    }
+#define GROUP_ENTRY(type) [INGLE_W_##type] = {GROUP_ROWS(type, 0), GROUP_ROWS(type, 1)},
+    static ingle_mm_group_fn *const fns[INGLE_W_COUNT][2][GROUP] = {
+        INGLE_MM_QUANTISED(GROUP_ENTRY)};
+    return fns[type][two][rows - 1];
+}
+
+static ingle_mm_decode_fn *decode_fn(enum ingle_wtype type)
+{
+#define DECODE_ENTRY(type) [INGLE_W_##type] = decode_##type,
+    static ingle_mm_decode_fn *const fns[INGLE_W_COUNT] = {INGLE_MM_QUANTISED(DECODE_ENTRY)};
+    return fns[type];
+}
+
+static ingle_mm_decode_fn *decode_float_fn(enum ingle_wtype type)
+{
+#define DECODE_FLOAT_ENTRY(type) [INGLE_W_##type] = decode_float_##type,
+    static ingle_mm_decode_fn *const fns[INGLE_W_COUNT] = {INGLE_MM_ALL(DECODE_FLOAT_ENTRY)};
+    return fns[type];
+}
+
+static ingle_mm_group_fn *group_float_fn(uint32_t rows)
+{
+    static ingle_mm_group_fn *const fns[GROUP_FLOAT] = {group_float_1, group_float_2, group_float_3,
+                                                        group_float_4};
+    return fns[rows - 1];
+}
+
+static uint32_t group_rows(enum ingle_wtype type)
+{
+    (void)type;
+    return GROUP;
+}
+
+void ingle_matmul_avx2(const struct ingle_op *op, const struct ingle_worker *worker)
+{
+    static const struct ingle_mm_isa isa = {.pair = 1,
+                                            .few = FEW,
+                                            .few_max = 8,
+                                            .group_float = GROUP_FLOAT,
+                                            .group_rows = group_rows,
+                                            .few_fn = few_fn,
+                                            .decode_fn = decode_fn,
+                                            .group_fn = group_fn,
+                                            .decode_float_fn = decode_float_fn,
+                                            .group_float_fn = group_float_fn,
+                                            .store = store};
+    ingle_mm_run(&isa, op, worker);
+}
