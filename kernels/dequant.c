@@ -161,7 +161,7 @@ void ingle_gguf_part(enum ingle_wtype type, const uint8_t *src, uint32_t part,
     case INGLE_W_BF16:
     case INGLE_W_COUNT:
     default:
-        assert(!"quantised type");
+        assert(false && "quantised type");
     }
     *ret = out;
 }

@@ -89,7 +89,7 @@ INGLE_INLINE void store_tile(const struct ingle_arg_matmul *arg, uint32_t i, uin
                              uint64_t row, __m512 acc)
 {
     uint64_t n0 = tile * INGLE_TILE_ROWS, left = arg->w[i].rows - n0;
-    __mmask16 mask = left >= 16 ? 0xffff : (__mmask16)((1u << left) - 1u);
+    __mmask16 mask = (__mmask16)(left >= 16 ? 0xffffu : (1u << left) - 1u);
     if (arg->bias[i]) {
         acc = _mm512_add_ps(acc, _mm512_maskz_loadu_ps(mask, arg->bias[i] + n0));
     }

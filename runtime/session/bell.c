@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "shm/layout.h"
@@ -25,10 +24,7 @@ void ingle_bell_ring(struct ingle_ringer *bell, uint32_t slot)
         ingle_wake_all(who->wake_seq);
     }
     if ((how & INGLE_WAKE_BELL) != 0 && who->sock >= 0) {
-        struct ingle_bell message = {.magic = INGLE_BELL_MAGIC, .bits = how};
-
-        /* A full socket holds bells already; a closed one is io's to notice. */
-        (void)send(who->sock, &message, sizeof message, MSG_DONTWAIT | MSG_NOSIGNAL);
+        (void)ingle_wake_bell(who->sock, how); /* a closed socket is io's to notice */
     }
     (void)pthread_mutex_unlock(&bell->lock);
 }

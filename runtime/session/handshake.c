@@ -138,19 +138,6 @@ static uint32_t free_slot(const struct ingle_io *io)
 }
 
 /* The immutable part of S2C, its magic last: a client that sees the magic sees the rest. */
-static void write_region_header(const struct ingle_session *session)
-{
-    struct ingle_s2c_ctl *ctl = session->s2c.base;
-
-    ctl->ver = session->geometry.ver;
-    ctl->hdr_bytes = sizeof *ctl;
-    ctl->epoch = session->io->epoch;
-    ctl->feat = session->geometry.feat;
-    ctl->client_id = session->client_id;
-    ctl->tenant_id = session->geometry.tenant_id;
-    atomic_store_explicit((INGLE_ATOMIC_U32 *)&ctl->magic, INGLE_MAGIC, memory_order_release);
-}
-
 static void open_rings(struct ingle_session *session)
 {
     const struct ingle_ctl_welcome *g = &session->geometry;
@@ -310,7 +297,7 @@ void ingle_handshake_hello(struct ingle_session *session, const void *msg, size_
         g->tenant_id = session->tenant->index;
         g->wake_hz = INGLE_WAKE_HZ;
         memcpy(g->resume, session->resume, sizeof g->resume);
-        write_region_header(session);
+        ingle_header_publish(session->s2c.base, &session->geometry);
         open_rings(session);
         session->state = INGLE_SESSION_WELCOMED;
         res = send_welcome(session);
