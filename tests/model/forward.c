@@ -113,7 +113,7 @@ const float *forward_logits(struct forward *f, uint32_t row, uint32_t n)
 
 double forward_logsumexp(const float *logits, uint32_t V)
 {
-    double max = -INFINITY, sum = 0;
+    double max = (double)-INFINITY, sum = 0;
 
     for (uint32_t i = 0; i < V; i++) {
         max = fmax(max, (double)logits[i]);

@@ -51,7 +51,7 @@ static bool read_text(int n_files, char **files, char *text)
 
 static void bench_encode(const char *what, const struct ingle_tokenizer *tok, const char *text)
 {
-    double best = INFINITY;
+    double best = (double)INFINITY;
     uint32_t n = 0;
 
     for (int round = 0; round < 5; round++) {
@@ -138,7 +138,7 @@ static void bench_sampler(uint32_t V)
     float *row = ingle_mem_map(V * sizeof(float)), *logits = ingle_mem_map(V * sizeof(float));
     void *scratch = ingle_mem_map(scratch_bytes);
     int32_t history[64];
-    double best = INFINITY;
+    double best = (double)INFINITY;
 
     for (uint32_t i = 0; i < V; i++) { /* a few good candidates and a long tail */
         row[i] = (float)(-1.5 * log(1.0 + (double)(toy_random(&seed) % V)));
@@ -153,7 +153,7 @@ static void bench_sampler(uint32_t V)
     }
     printf("%u logits (%s): row statistics %.1f us\n", V, kernels->isa, best);
     for (size_t c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
-        best = INFINITY;
+        best = (double)INFINITY;
         for (uint32_t round = 0; round < 100; round++) {
             struct ingle_choice choice;
             double start;
