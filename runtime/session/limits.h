@@ -31,7 +31,7 @@
 
 /* Capability tokens of contexts: each holds one. */
 #define INGLE_CAPS_PER_SESSION 16u
-#define INGLE_CAPS_MAX         4096u
+#define INGLE_CAPS_MAX         1024u
 #define INGLE_CAP_TTL_S_MAX    86400u
 
 /* Administration. */
