@@ -20,7 +20,7 @@ static bool literal_words(const char *text, char *ret, size_t bytes)
             text[i] != '|') {
             return false;
         }
-        ret[i] = text[i] == '|' ? ' ' : text[i];
+        ret[i] = (char)(text[i] == '|' ? ' ' : text[i]);
     }
     ret[n] = 0;
     return true;

@@ -55,9 +55,10 @@ static int take_section(void *arg, const char *section, const char *key, const c
 
 bool conf_get(const char *section, const char *key, char *ret_value, size_t value_bytes)
 {
-    struct wanted w = {section, key, ret_value, value_bytes, false};
+    struct wanted w = {section, key, NULL, value_bytes, false};
     char path[PATH_MAX];
 
+    w.value = ret_value;
     conf_path(path);
     (void)ini_parse(path, take_key, &w);
     return w.found;

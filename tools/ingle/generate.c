@@ -196,7 +196,7 @@ enum cli_exit request_run(struct ingle_client *client, enum request_kind kind,
             cancelled = now_s();
             (void)ingle_cancel(client, CANCEL_MARK, g->user_data);
         }
-        if (cancelled != 0 && now_s() - cancelled > CANCEL_WAIT_MS / 1000) {
+        if (cancelled != 0 && now_s() - cancelled > CANCEL_WAIT_MS / 1e3) {
             return CLI_CANCELLED; /* leaving ends the request as well */
         }
     }

@@ -151,8 +151,8 @@ int file_read(const char *path, size_t max_bytes, char **ret_text, size_t *ret_b
 
 void file_show_tail(const char *path, int lines)
 {
-    char *text, *start;
-    size_t bytes;
+    char *text = NULL, *start;
+    size_t bytes = 0;
 
     if (file_read(path, 1 << 24, &text, &bytes) < 0) {
         return;

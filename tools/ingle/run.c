@@ -143,7 +143,7 @@ static enum cli_exit one_answer(const struct cli_call *call, bool raw, char *pro
                                 size_t prompt_bytes)
 {
     struct generate_options options = {0};
-    struct request_result result;
+    struct request_result result = {0};
     struct ingle_client *client;
     struct model_info model;
     char *chat = NULL;

@@ -279,7 +279,7 @@ enum cli_exit runtime_open_named(struct ingle_client *client, const struct cli_c
                                  const char *name, struct model_info *ret)
 {
     char path[PATH_MAX];
-    struct json_object *reply;
+    struct json_object *reply = NULL;
     char *request = NULL;
     enum cli_exit e = CLI_OK;
 
@@ -327,7 +327,7 @@ static bool count_own(const struct model_entry *entry, void *arg)
 
 static enum cli_exit has_default(struct ingle_client *client, bool *ret)
 {
-    struct json_object *reply, *models;
+    struct json_object *reply = NULL, *models;
     enum cli_exit e = runtime_ask(client, "models", NULL, NULL, &reply);
 
     *ret = false;

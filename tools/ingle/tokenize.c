@@ -138,8 +138,8 @@ static enum cli_exit encode(const struct cli_call *call, const char *text, size_
 
 enum cli_exit verb_tokenize(const struct cli_call *call)
 {
-    char *text;
-    size_t bytes;
+    char *text = NULL;
+    size_t bytes = 0;
     int r = file_read("-", INPUT_BYTES_MAX, &text, &bytes);
     enum cli_exit e;
 
@@ -186,7 +186,7 @@ enum cli_exit verb_template(const struct cli_call *call)
 {
     const char *file = call->n_operands > 0 ? call->operands[0] : "-";
     char *text, *chat = NULL;
-    size_t bytes, chat_bytes;
+    size_t bytes = 0, chat_bytes = 0;
     struct ingle_generate g;
     enum cli_exit e;
     int r = file_read(file, INPUT_BYTES_MAX, &text, &bytes);
@@ -220,8 +220,8 @@ static void take_floats(void *arg, const struct ingle_event_info *event)
 
 enum cli_exit verb_embed(const struct cli_call *call)
 {
-    char *text, *data = NULL;
-    size_t bytes, data_bytes = 0;
+    char *text = NULL, *data = NULL;
+    size_t bytes = 0, data_bytes = 0;
     struct vector v;
     struct ingle_generate g;
     struct json j;
