@@ -261,8 +261,8 @@ struct ingle_tv ingle_tv_negate(struct ingle_tpl_run *run, struct ingle_tv v, bo
 struct ingle_tv ingle_tv_round(struct ingle_tpl_run *run, struct ingle_tv v, int64_t digits)
 {
     char text[700]; /* 309 digits before the point, up to 323 after it */
-    int64_t unit = 1, half, rest, i;
-    double scale;
+    int64_t unit = 1, half, rest, keep, i;
+    bool up;
 
     if (ingle_tv_is_whole(v)) {
         i = ingle_tv_whole(v);
@@ -301,6 +301,15 @@ struct ingle_tv ingle_tv_round(struct ingle_tpl_run *run, struct ingle_tv v, int
     if (digits < -308) {
         return ingle_tv_float(copysign(0.0, v.u.f));
     }
-    scale = pow(10.0, (double)-digits);
-    return ingle_tv_float(rint(v.u.f / scale) * scale);
+    /* printf rounds the exact value to so many digits in all: those before the point less the ones
+     * to be zero. */
+    (void)snprintf(text, sizeof(text), "%.17e", fabs(v.u.f));
+    keep = strtol(strchr(text, 'e') + 1, NULL, 10) + 1 + digits;
+    if (keep > 0) {
+        (void)snprintf(text, sizeof(text), "%.*e", (int)keep - 1, v.u.f);
+        return ingle_tv_float(strtod(text, NULL));
+    }
+    (void)snprintf(text, sizeof(text), "1e%d", (int)-digits);
+    up = keep == 0 && fabs(v.u.f) > strtod(text, NULL) / 2; /* a half goes to the even zero */
+    return ingle_tv_float(copysign(up ? strtod(text, NULL) : 0.0, v.u.f));
 }

@@ -364,6 +364,14 @@ static void lone_surrogate_in_json_becomes_a_replacement_character(void **state)
     gives("{{ s }}", "{\"s\": \"\\ud83d\\ude42\"}", "\xf0\x9f\x99\x82");
 }
 
+static void escaped_pair_that_json_c_loses_is_kept(void **state)
+{
+    (void)state;
+    gives("{{ s }}", "{\"s\": \"\\uD876\\udc00\"}", "\xf0\xad\xa0\x80"); /* U+2D800 */
+    gives("{{ s }}", "{\"s\": \"\\\\ud876\\ud876\\udc00\\ud876\"}",
+          "\\ud876\xf0\xad\xa0\x80\xef\xbf\xbd");
+}
+
 static void template_renders_the_same_twice_and_keeps_its_source(void **state)
 {
     static const char source[] = "{% set x = m | join('-') %}{{ x }}{% macro f(a) %}<{{ a }}>"
@@ -428,6 +436,7 @@ int main(void)
         cmocka_unit_test(big_dicts_find_every_key),
         cmocka_unit_test(zero_bytes_pass_through),
         cmocka_unit_test(lone_surrogate_in_json_becomes_a_replacement_character),
+        cmocka_unit_test(escaped_pair_that_json_c_loses_is_kept),
         cmocka_unit_test(template_renders_the_same_twice_and_keeps_its_source),
         cmocka_unit_test(clock_is_the_callers),
     };
