@@ -144,11 +144,11 @@ static int send_sqe(struct ingle_client *c, struct ingle_sqe *sqe, const void *p
         if (block == INGLE_NO_BLOCK) {
             return -EAGAIN;
         }
-        if (sqe->payload_bytes != 0) {
+        if (payload != NULL && sqe->payload_bytes != 0) {
             sqe->off = off;
             memcpy(c->arena.base + off, payload, sqe->payload_bytes);
         }
-        if (sqe->par_bytes != 0) {
+        if (params != NULL && sqe->par_bytes != 0) {
             sqe->par_off = off + par_at;
             memcpy(c->arena.base + sqe->par_off, params, sqe->par_bytes);
         }

@@ -16,13 +16,14 @@ function safe(text) {
     next
 }
 /^; \[/ {
-    print "# [model \"NAME\"]\n"
+    print "# MODELS\n\nA section *[model \"NAME\"]* for each model with options of its own.\n"
     next
 }
-/^; [a-z_]+ = / { # an example of a model's key: key = default ; help
-    split(substr($0, 3), part, / *; /)
-    split(part[1], pair, / = */)
-    print "*" safe(pair[1]) "*\n\t" safe(part[2]) (pair[2] != "" ? " (default " safe(pair[2]) ")" : "") "\n"
+/^; [a-z_]+ = / { # an example of a model's key: key = default    ; help
+    cut = index($0, "    ; ")
+    split(substr($0, 3, cut - 3), pair, / = */)
+    initial = pair[2] != "" ? " (default " safe(pair[2]) ")" : ""
+    print "*" safe(pair[1]) "*\n\t" safe(substr($0, cut + 6)) initial "\n"
     next
 }
 /^; / {
