@@ -1,12 +1,12 @@
 /* From step back to the client: completions. io is the only writer of a completion ring. A FINAL is
  * written when step has given the request back, after its last record was published. Owns tickets
  * while step has their requests. Thread: io. */
-#include <errno.h>
-#include <string.h>
+#include <stdatomic.h>
 
-#include "runtime/base/log.h"
+#include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
 #include "runtime/session/io.h"
+#include "runtime/session/limits.h"
 #include "runtime/session/ticket.h"
 
 struct ingle_ticket *ingle_ticket_create(struct ingle_session *session, enum ingle_ticket_kind kind)
@@ -71,6 +71,24 @@ void ingle_publish_completions(struct ingle_io *io)
     }
 }
 
+/* How busy the runtime is, for the client's scheduling: in eighths, so that it tells little about
+ * what others do. */
+void ingle_show_load(struct ingle_session *session)
+{
+    const struct ingle_sched_stats *stats = ingle_sched_stats(session->io->sched);
+    uint32_t running = atomic_load_explicit(&stats->n_running, memory_order_relaxed);
+    uint32_t waiting = atomic_load_explicit(&stats->n_waiting, memory_order_relaxed);
+    struct ingle_s2c_ctl *ctl = session->s2c.base;
+    uint32_t eighths = (running * 8 + INGLE_SEQUENCES_MAX - 1) / INGLE_SEQUENCES_MAX;
+
+    atomic_store_explicit((INGLE_ATOMIC_U64 *)&ctl->beat_ns, ingle_clock_ns(),
+                          memory_order_relaxed);
+    atomic_store_explicit((INGLE_ATOMIC_U32 *)&ctl->load_pct, eighths * 100 / 8,
+                          memory_order_relaxed);
+    atomic_store_explicit((INGLE_ATOMIC_U32 *)&ctl->queue_hint, (waiting + 7) / 8 * 8,
+                          memory_order_relaxed);
+}
+
 /* The completion of an operation, once step is done with it. */
 static void finish(struct ingle_ticket *ticket)
 {
@@ -100,15 +118,15 @@ static void finish(struct ingle_ticket *ticket)
         ingle_context_remove(session, req->in.ctx);
     }
     session->cqe_reserved--;
+    ingle_show_load(session);
     ingle_complete(session, &cqe);
 }
 
-static void request_done(struct ingle_io *io, struct ingle_request *req)
+static void request_done(struct ingle_request *req)
 {
     struct ingle_ticket *ticket = req->in.io_private;
     struct ingle_session *session = ticket->session;
 
-    (void)io;
     if (session != NULL) {
         ingle_assert(session->n_inflight > 0);
         ingle_list_remove(&ticket->link);
@@ -151,7 +169,7 @@ void ingle_take_reply(struct ingle_io *io, const struct ingle_from_step *msg)
 
     switch (msg->kind) {
     case INGLE_FROM_STEP_DONE:
-        request_done(io, msg->request);
+        request_done(msg->request);
         break;
     case INGLE_FROM_STEP_CANCELLED:
         cancel_done(session, msg->seq, msg->res);

@@ -286,6 +286,7 @@ static void request(struct ingle_session *session, const struct ingle_sqe *sqe)
     session->io->counters.n_requests++;
     instance->n_requests++;
     ticket->req.in.accepted_ns = ingle_clock_ns();
+    ingle_show_load(session);
     ingle_complete(session, &cqe);
     if (session->state == INGLE_SESSION_CLOSING) {
         ingle_ticket_free(ticket);

@@ -410,6 +410,17 @@ static void estimated(struct ingle_io *io, struct ingle_instance *instance)
     give_job(io, instance, INGLE_LOAD_MODEL);
 }
 
+/* Whether requests that name no model are for this one: as the configuration says, or where it says
+ * nothing the first. */
+static bool is_default(const struct ingle_models *models, const struct ingle_instance *instance)
+{
+    struct ingle_model_want want;
+
+    return models->default_name[0] == '\0' ||
+           (ingle_models_find(models, models->default_name, &want, NULL) == 0 &&
+            same_want(&want, &instance->want));
+}
+
 static void loaded(struct ingle_io *io, struct ingle_instance *instance)
 {
     struct ingle_models *models = &io->models;
@@ -430,8 +441,8 @@ static void loaded(struct ingle_io *io, struct ingle_instance *instance)
     instance->state = INGLE_INSTANCE_READY;
     instance->ready_ns = ingle_clock_ns();
     ingle_io_send(io, &add);
-    if (models->default_slot == 0 && models->default_name[0] == '\0') {
-        models->default_slot = instance->slot; /* nobody has said: the first */
+    if (models->default_slot == 0 && is_default(models, instance)) {
+        models->default_slot = instance->slot;
     }
     ingle_log(INGLE_LOG_INFO, "load-done model=%s slot=%u weights_bytes=%llu kv_bytes=%llu",
               instance->want.name, instance->slot, (unsigned long long)bytes.weights,

@@ -40,6 +40,7 @@ struct ingle_ticket *ingle_ticket_create(struct ingle_session *session,
 void ingle_ticket_submit(struct ingle_io *io, struct ingle_ticket *ticket); /* to step */
 void ingle_ticket_free(struct ingle_ticket *ticket);
 void ingle_complete(struct ingle_session *session, const struct ingle_cqe *cqe);
+void ingle_show_load(struct ingle_session *session);
 void ingle_publish_completions(struct ingle_io *io);
 void ingle_take_reply(struct ingle_io *io, const struct ingle_from_step *msg);
 

@@ -18,7 +18,7 @@ struct house {
 /* What the runtime says about itself (verb ps). */
 struct house_state {
     uint64_t fds, threads, rss_bytes, sessions, contexts, running;
-    uint64_t violations, rejected, attached, floods, step_allocations, requests;
+    uint64_t violations, rejected, attached, floods, step_allocations, requests, io_sleeps;
 };
 
 /* Start `ingled --null` with further arguments (NULL-terminated, NULL: none) and, where config is
@@ -37,9 +37,12 @@ bool house_logged(const struct house *house, const char *text);
 /* One administrative request over a session of its own; the reply in room, NUL-terminated. */
 void house_ask(const struct house *house, const char *json, char *room, size_t bytes);
 struct house_state house_look(const struct house *house);
+/* The same once nobody but the asker is there: what later states are compared with. */
+struct house_state house_calm(const struct house *house);
 /* Wait until the sessions, fds and contexts are down to what `before` had; fails after 10 s. */
 struct house_state house_settle(const struct house *house, const struct house_state *before);
-/* RSS may grow by a little (the allocator's caches), fds, threads and contexts not at all. */
+/* RSS may grow by a little (the allocator's caches), fds by the pair of regions that is made ahead
+ * of the next attach, threads and contexts not at all. */
 void house_assert_flat(const struct house_state *before, const struct house_state *after);
 
 /* A client that asks for the same answer again and again, on a thread of its own. */

@@ -27,7 +27,7 @@ static int set_up(void **state)
 {
     (void)state;
     house_open(&house, ingled, NULL, NULL);
-    calm = house_look(&house);
+    calm = house_calm(&house);
     return 0;
 }
 
