@@ -19,7 +19,7 @@ extern "C" {
 
 #define INGLE_PARAMS_BYTES_MAX                                                                    \
     (sizeof(struct ingle_params) + INGLE_STOP_N_MAX * (sizeof(uint16_t) + INGLE_STOP_BYTES_MAX) + \
-     3 + INGLE_STOP_ID_N_MAX * sizeof(int32_t) + INGLE_BIAS_N_MAX * 2 * sizeof(int32_t))
+     3 + INGLE_STOP_ID_N_MAX * sizeof(int32_t) + INGLE_BIAS_N_MAX * sizeof(int32_t) * 2)
 
 /**
  * The header of any message, and its length as the table in proto.h states it.

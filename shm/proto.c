@@ -13,7 +13,7 @@
 static const struct ingle_ctl_rule kinds[INGLE_CTL_TYPE_END] = {INGLE_CTL_TABLE(KIND)};
 #undef KIND
 
-#define COUNT(id, text, from, least, most, fds) +1
+#define COUNT(id, text, from, least, most, fds) +1 /* NOLINT(bugprone-macro-parentheses) */
 _Static_assert(0 INGLE_CTL_TABLE(COUNT) == INGLE_CTL_TYPE_END - 1, "every type is in the table");
 #undef COUNT
 

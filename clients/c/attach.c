@@ -367,7 +367,7 @@ static int take_path(struct ingle_client *c, const char *path, struct complaint 
 
     c->opt.any_owner = path != NULL;
     if (path == NULL) {
-        res = ingle_path_socket(getenv("XDG_RUNTIME_DIR"), getenv("HOME"), getuid(),
+        res = ingle_path_socket(secure_getenv("XDG_RUNTIME_DIR"), secure_getenv("HOME"), getuid(),
                                 c->opt.socket_path);
         return res == 0 ? 0
                         : fail(why, res,

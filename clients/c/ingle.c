@@ -627,7 +627,7 @@ int ingle_await(struct ingle_client *client, uint64_t user_data, int timeout_ms,
     bool done = false;
 
     while (!done || cancel == SENT) {
-        struct ingle_event_info e;
+        struct ingle_event_info e = {0};
         int res = ingle_next(client, &e);
 
         if (res == 0) {

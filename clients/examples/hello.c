@@ -22,7 +22,7 @@ int main(int argc, char **argv)
 {
     const struct ingle_attach_options options = {.name = "hello"};
     const char *prompt = argc > 1 ? argv[1] : "Once upon a time";
-    struct ingle_event_info final;
+    struct ingle_event_info final = {0};
     struct ingle_generate g;
     struct ingle_client *client;
     char why[256];

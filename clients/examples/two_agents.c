@@ -67,7 +67,7 @@ static int show(void *arg, const struct ingle_event_info *event)
 static int prepare(const char *what, int fd_out, int fd_in)
 {
     struct ingle_client *client = attach("agent one");
-    struct ingle_event_info final;
+    struct ingle_event_info final = {0};
     struct ingle_generate g;
     char token[INGLE_TOKEN_TEXT], c;
     int res;
@@ -101,7 +101,7 @@ static int prepare(const char *what, int fd_out, int fd_in)
 static int go_on(const char *token, const char *ask)
 {
     struct ingle_client *client = attach("agent two");
-    struct ingle_event_info final;
+    struct ingle_event_info final = {0};
     struct ingle_generate g;
     uint64_t ctx;
     uint32_t n_taken;

@@ -17,7 +17,8 @@ int ingle_reactor_init(struct ingle_reactor *reactor, struct ingle_error *err)
     if (reactor->epoll_fd < 0) {
         int code = -errno;
 
-        return ingle_fail(err, code, "cannot create an epoll descriptor: %s", strerror(-code));
+        return ingle_fail(err, code, "cannot create an epoll descriptor: %s",
+                          strerrordesc_np(-code));
     }
     return 0;
 }

@@ -444,13 +444,13 @@ static int read_file(struct ingle_config *config, const char *path, bool must_ex
             return 0;
         }
         return ingle_fail_kind(err, INGLE_ERR_USAGE, code, "cannot read %s: %s", path,
-                               strerror(-code));
+                               strerrordesc_np(-code));
     }
     text = ingle_mem_alloc(FILE_BYTES_MAX);
     bytes = text == NULL ? 0 : fread(text, 1, FILE_BYTES_MAX, file);
     if (text == NULL || ferror(file)) {
         res = ingle_fail_kind(err, INGLE_ERR_USAGE, -EIO, "cannot read %s: %s", path,
-                              text == NULL ? "not enough memory" : strerror(errno));
+                              text == NULL ? "not enough memory" : strerrordesc_np(errno));
     } else if (bytes == FILE_BYTES_MAX) {
         res = ingle_fail_kind(err, INGLE_ERR_USAGE, -EFBIG, "%s: longer than 1 MiB", path);
     } else {
@@ -490,7 +490,7 @@ static int read_directory(struct ingle_config *config, const char *dir, struct i
 static int xdg_dir(const char *variable, const char *fallback, char *ret, size_t bytes,
                    struct ingle_error *err)
 {
-    const char *dir = getenv(variable), *home = getenv("HOME");
+    const char *dir = secure_getenv(variable), *home = secure_getenv("HOME");
     int n;
 
     if (dir != NULL && dir[0] == '/') { /* the specification: a relative path is to be ignored */
@@ -560,7 +560,8 @@ int ingle_config_make_dirs(const char *path)
 
 int ingle_config_socket_path(char ret_path[INGLE_SOCKET_PATH_BYTES], struct ingle_error *err)
 {
-    int res = ingle_path_socket(getenv("XDG_RUNTIME_DIR"), getenv("HOME"), getuid(), ret_path);
+    int res = ingle_path_socket(secure_getenv("XDG_RUNTIME_DIR"), secure_getenv("HOME"), getuid(),
+                                ret_path);
 
     return res == 0 ? 0
                     : ingle_fail(err, res,

@@ -176,7 +176,8 @@ static int open_log(struct daemon *d, struct ingle_error *err)
         if (fd < 0) {
             int code = -errno;
 
-            return ingle_fail(err, code, "cannot write the log %s: %s", path, strerror(-code));
+            return ingle_fail(err, code, "cannot write the log %s: %s", path,
+                              strerrordesc_np(-code));
         }
         ingle_log_init(fd);
     }
@@ -352,14 +353,16 @@ static int start_io(struct daemon *d, const sigset_t *signals, struct ingle_erro
     d->signals = (struct ingle_source){.fd = signalfd(-1, signals, SFD_CLOEXEC | SFD_NONBLOCK),
                                        .ready = signal_ready};
     if (d->signals.fd < 0 || ingle_reactor_watch(&d->io.reactor, &d->signals, EPOLLIN) != 0) {
-        return ingle_fail(err, -errno, "cannot watch signals: %s", strerror(errno));
+        return ingle_fail(err, -errno, "cannot watch signals: %s", strerrordesc_np(errno));
     }
     d->watchdog.fire = watchdog_fired;
     if (ingle_notify_watchdog_ns() != 0) {
         watchdog_fired(&d->watchdog);
     }
     res = pthread_create(&d->step, NULL, step_main, d->sched);
-    return res == 0 ? 0 : ingle_fail(err, -res, "cannot start the step thread: %s", strerror(res));
+    return res == 0
+               ? 0
+               : ingle_fail(err, -res, "cannot start the step thread: %s", strerrordesc_np(res));
 }
 
 static int serve(struct daemon *d, struct ingle_error *err)

@@ -41,7 +41,7 @@ static int refuse_directory(const char *path, int code, struct ingle_error *err)
         return ingle_fail(err, code, "%s is not a directory (or a symbolic link). Try: remove it",
                           dir);
     default:
-        return ingle_fail(err, code, "cannot make %s: %s", dir, strerror(-code));
+        return ingle_fail(err, code, "cannot make %s: %s", dir, strerrordesc_np(-code));
     }
 }
 
@@ -56,7 +56,7 @@ static int take_lock(struct ingle_rendezvous *r, struct ingle_error *err)
     if (r->lock_fd < 0) {
         int code = -errno;
 
-        return ingle_fail(err, code, "cannot open the lock %s: %s", path, strerror(-code));
+        return ingle_fail(err, code, "cannot open the lock %s: %s", path, strerrordesc_np(-code));
     }
     if (flock(r->lock_fd, LOCK_EX | LOCK_NB) != 0) {
         int code = -errno;
@@ -64,7 +64,7 @@ static int take_lock(struct ingle_rendezvous *r, struct ingle_error *err)
         n = pread(r->lock_fd, text, sizeof text - 1, 0);
         text[n < 0 ? 0 : strcspn(text, "\n")] = '\0';
         if (code != -EWOULDBLOCK) {
-            return ingle_fail(err, code, "cannot lock %s: %s", path, strerror(-code));
+            return ingle_fail(err, code, "cannot lock %s: %s", path, strerrordesc_np(-code));
         }
         return ingle_fail(err, -EADDRINUSE,
                           "another ingled (pid %s) already serves %s. Use it, or stop it: ingle "
@@ -75,7 +75,7 @@ static int take_lock(struct ingle_rendezvous *r, struct ingle_error *err)
     if (ftruncate(r->lock_fd, 0) != 0 || pwrite(r->lock_fd, text, (size_t)n, 0) != n) {
         int code = -errno;
 
-        return ingle_fail(err, code, "cannot write the lock %s: %s", path, strerror(-code));
+        return ingle_fail(err, code, "cannot write the lock %s: %s", path, strerrordesc_np(-code));
     }
     return 0;
 }
@@ -89,9 +89,9 @@ static int clear_stale(const struct ingle_rendezvous *r, const struct sockaddr_u
 
     if (lstat(r->path, &st) != 0) {
         code = -errno;
-        return code == -ENOENT
-                   ? 0
-                   : ingle_fail(err, code, "cannot look at %s: %s", r->path, strerror(-code));
+        return code == -ENOENT ? 0
+                               : ingle_fail(err, code, "cannot look at %s: %s", r->path,
+                                            strerrordesc_np(-code));
     }
     if (!S_ISSOCK(st.st_mode)) {
         return ingle_fail(err, -EEXIST,
@@ -101,7 +101,7 @@ static int clear_stale(const struct ingle_rendezvous *r, const struct sockaddr_u
     fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0) {
         code = -errno;
-        return ingle_fail(err, code, "cannot make a socket: %s", strerror(-code));
+        return ingle_fail(err, code, "cannot make a socket: %s", strerrordesc_np(-code));
     }
     code = connect(fd, (const struct sockaddr *)address, sizeof *address) == 0 ? 0 : -errno;
     (void)close(fd);
@@ -114,7 +114,7 @@ static int clear_stale(const struct ingle_rendezvous *r, const struct sockaddr_u
     if (unlink(r->path) != 0) {
         code = -errno;
         return ingle_fail(err, code, "cannot remove the stale socket %s: %s", r->path,
-                          strerror(-code));
+                          strerrordesc_np(-code));
     }
     return 0;
 }
@@ -139,8 +139,9 @@ static int bind_socket(struct ingle_rendezvous *r, struct ingle_error *err)
         code = -errno;
     }
     (void)umask(mask);
-    return code == 0 ? 0
-                     : ingle_fail(err, code, "cannot listen on %s: %s", r->path, strerror(-code));
+    return code == 0
+               ? 0
+               : ingle_fail(err, code, "cannot listen on %s: %s", r->path, strerrordesc_np(-code));
 }
 
 int ingle_rendezvous_open(struct ingle_rendezvous *r, const char *path, struct ingle_error *err)

@@ -49,6 +49,8 @@ static int plan_slabs(struct ingle_kv_pool *pool, uint64_t kv_bytes, uint32_t n_
             unit[u] += slab->page_bytes;
         }
     }
+    ingle_assert(unit[INGLE_USE_OPEN] != 0 && unit[INGLE_USE_SEALED] != 0);
+    ingle_assert(pool->form != INGLE_KV_Q4 || unit[INGLE_USE_SEALED_FIRST] != 0);
     open_bytes = kv_bytes / 3;
     if ((uint64_t)n_open * unit[INGLE_USE_OPEN] > open_bytes) {
         n_open = (uint32_t)(open_bytes / unit[INGLE_USE_OPEN]);

@@ -98,6 +98,7 @@ static uint32_t read_u32(struct reader *r, const char *suffix, uint32_t max, uin
     if (v == 0 || v > max) {
         bad(r, "is %" PRIu64 ": served are 1 to %u", v, max);
     }
+    ingle_assert(r->rc != 0 || v != 0); /* callers divide by it */
     return r->rc == 0 ? (uint32_t)v : 1;
 }
 

@@ -189,7 +189,7 @@ int ingle_bindings_init(struct ingle_bindings *b, const struct ingle_gguf *gguf,
 
     *b = (struct ingle_bindings){0};
     b->items = ingle_mem_array(n_max, sizeof *b->items);
-    b->rules = ingle_mem_array(n_max, sizeof *b->rules);
+    b->rules = ingle_mem_array(n_max, sizeof *b->rules); /* NOLINT(bugprone-sizeof-expression) */
     bi.known = ingle_mem_array(ingle_gguf_n_tensors(gguf), sizeof *bi.known);
     if (hp->arch == INGLE_ARCH_LLAMA) {
         b->row_order = halves_order(hp);
@@ -205,6 +205,7 @@ int ingle_bindings_init(struct ingle_bindings *b, const struct ingle_gguf *gguf,
         ingle_bindings_fini(b);
         return rc;
     }
+    ingle_assert(b->rules != NULL);
     b->image_bytes = ingle_image_layout(b->items, b->n_items);
     for (uint32_t i = 0; i < b->n_items; i++) {
         if (b->rules[i]->field == NOWHERE) {

@@ -137,7 +137,7 @@ int ingle_template_render(const struct ingle_template *tpl, const char *json, ui
                           struct ingle_error *err)
 {
     struct ingle_tpl_run run;
-    struct ingle_tv text;
+    struct ingle_tv text = {0};
     char *copy;
     int r;
 

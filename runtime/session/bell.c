@@ -92,7 +92,7 @@ int ingle_bell_start(struct ingle_ringer *bell, struct ingle_board *board, int i
     (void)pthread_mutex_init(&bell->lock, NULL);
     res = pthread_create(&bell->thread, NULL, bell_main, bell);
     if (res != 0) {
-        return ingle_fail(err, -res, "cannot start the bell thread: %s", strerror(res));
+        return ingle_fail(err, -res, "cannot start the bell thread: %s", strerrordesc_np(res));
     }
     (void)pthread_setname_np(bell->thread, "ingle-bell");
     return 0;

@@ -305,7 +305,7 @@ void ingle_handshake_hello(struct ingle_session *session, const void *msg, size_
     if (res != 0) {
         io->counters.n_rejected++;
         ingle_session_end(session, INGLE_REJECT_NO_MEMORY, "no resources for a session: %s",
-                          strerror(-res));
+                          strerrordesc_np(-res));
     }
 }
 

@@ -84,7 +84,7 @@ static void listen_ready(struct ingle_source *source, uint32_t events)
         fd = accept4(io->listen.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd < 0) {
             if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-                ingle_log(INGLE_LOG_WARN, "accept-failed why=\"%s\"", strerror(errno));
+                ingle_log(INGLE_LOG_WARN, "accept-failed why=\"%s\"", strerrordesc_np(errno));
                 ingle_reactor_unwatch(&io->reactor, &io->listen);
                 io->listening = false;
                 if (ingle_reactor_arm(&io->reactor, &io->listen_timer,
@@ -184,7 +184,7 @@ int ingle_io_init(struct ingle_io *io, const struct ingle_io_options *options,
     io->wake =
         (struct ingle_source){.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), .ready = wake_ready};
     if (io->wake.fd < 0 || getrandom(&io->epoch, sizeof io->epoch, 0) != sizeof io->epoch) {
-        return ingle_fail(err, -errno, "cannot start io: %s", strerror(errno));
+        return ingle_fail(err, -errno, "cannot start io: %s", strerrordesc_np(errno));
     }
     res = ingle_reactor_init(&io->reactor, err);
     if (res == 0) {

@@ -123,7 +123,7 @@ int ingle_loader_start(struct ingle_loader *loader, int io_eventfd, uint32_t n_t
     loader->load.limits = *limits;
     res = pthread_create(&loader->thread, NULL, load_main, loader);
     if (res != 0) {
-        return ingle_fail(err, -res, "cannot start the load thread: %s", strerror(res));
+        return ingle_fail(err, -res, "cannot start the load thread: %s", strerrordesc_np(res));
     }
     (void)pthread_setname_np(loader->thread, "ingle-load");
     return 0;

@@ -92,9 +92,10 @@ int ingle_models_find(const struct ingle_models *models, const char *name,
         (void)snprintf(want.name, sizeof want.name, "%s", name);
     }
     if (access(want.path, R_OK) != 0) {
-        return errno == ENOENT ? not_found(models, name, err)
-                               : ingle_fail_kind(err, INGLE_ERR_NOT_FOUND, -errno,
-                                                 "cannot read %s: %s", want.path, strerror(errno));
+        return errno == ENOENT
+                   ? not_found(models, name, err)
+                   : ingle_fail_kind(err, INGLE_ERR_NOT_FOUND, -errno, "cannot read %s: %s",
+                                     want.path, strerrordesc_np(errno));
     }
     *ret = want;
     return 0;

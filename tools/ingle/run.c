@@ -125,6 +125,7 @@ static enum cli_exit generate_text(struct ingle_client *client, const struct ing
     if (a.last != '\n' && (a.last != 0 || e == CLI_OK)) {
         (void)putchar('\n');
     }
+    (void)fflush(stdout); /* before anything is said on stderr */
     return e;
 }
 
