@@ -1,12 +1,12 @@
 /* Chat templates: a Jinja subset, compiled once, rendered per request on the io thread with caps on
  * steps, depth and output. What it cannot do it says with line and construct.
  *
- * It behaves as Jinja2 does in the environment that transformers gives chat templates: the immutable
- * sandbox, trim_blocks and lstrip_blocks, break and continue, {% generation %}, raise_exception,
- * strftime_now, and a tojson that escapes no HTML. Left out: recursive loops; include, import,
- * extends, block and autoescape; the filters filesizeformat, groupby, pprint, random, striptags,
- * urlencode, urlize, wordwrap and xmlattr; cycler, joiner and lipsum; str.format and other methods of
- * str that need tables; integers beyond 64 bits; names that are not ASCII. */
+ * It behaves as Jinja2 does in the environment that transformers gives chat templates: the
+ * immutable sandbox, trim_blocks and lstrip_blocks, break and continue, {% generation %},
+ * raise_exception, strftime_now, and a tojson that escapes no HTML. Left out: recursive loops;
+ * include, import, extends, block and autoescape; the filters filesizeformat, groupby, pprint,
+ * random, striptags, urlencode, urlize, wordwrap and xmlattr; cycler, joiner and lipsum; str.format
+ * and other methods of str that need tables; integers beyond 64 bits; names that are not ASCII. */
 #ifndef INGLE_RUNTIME_MODEL_TEMPLATE_H
 #define INGLE_RUNTIME_MODEL_TEMPLATE_H
 #include <stdint.h>
