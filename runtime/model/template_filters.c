@@ -404,7 +404,7 @@ static bool float_to_whole(struct ingle_tpl_run *run, double f, struct ingle_tv 
         return false;
     }
     f = trunc(f);
-    if (f >= 0x1p63 || f < -0x1p63) {
+    if (f >= 9223372036854775808.0 || f < -9223372036854775808.0) {
         ingle_tpl_fail(run, "an integer beyond 64 bits is not supported");
     }
     *ret = ingle_tv_int((int64_t)f);

@@ -296,7 +296,11 @@ struct ingle_tv ingle_tv_strftime(struct ingle_tpl_run *run, struct ingle_tv fmt
         ingle_tpl_fail(run, "strftime_now: no such time");
     }
     for (i = 0; i < fmt.bytes; i++) { /* a naive datetime has no zone; our clock no microseconds */
-        char c = fmt.u.text[i], next = i + 1 < fmt.bytes ? fmt.u.text[i + 1] : '\0';
+        char c = fmt.u.text[i], next = '\0';
+
+        if (i + 1 < fmt.bytes) {
+            next = fmt.u.text[i + 1];
+        }
 
         if (c == '\0') {
             ingle_tpl_fail(run, "strftime_now: embedded null character");

@@ -103,13 +103,22 @@ static void add_data(struct lexer *lx, uint32_t from, uint32_t to, char sign, bo
     }
 }
 
+/* The white-space sign behind an opening tag: '-', '+', or ' ' for none. */
+static char sign_at(const struct lexer *lx, uint32_t at)
+{
+    if (has(lx, at, "-") || has(lx, at, "+")) {
+        return lx->src[at];
+    }
+    return ' ';
+}
+
 /* {% raw %} at `at`: its end, or 0. */
 static uint32_t raw_begin(const struct lexer *lx, uint32_t at, const char *word, bool plus,
                           bool trim, char *ret_sign)
 {
     uint32_t p = at + 2;
 
-    *ret_sign = p < lx->n && (lx->src[p] == '-' || lx->src[p] == '+') ? lx->src[p] : ' ';
+    *ret_sign = sign_at(lx, p);
     p = skip_space(lx, p + (*ret_sign != ' '));
     if (!has(lx, p, word)) {
         return 0;
@@ -447,8 +456,7 @@ static void lex_root(struct lexer *lx)
     }
     kind = lx->src[at + 1];
     end = kind == '%' ? raw_begin(lx, at, "raw", false, false, &sign) : 0;
-    sign = at + 2 < lx->n && (lx->src[at + 2] == '-' || lx->src[at + 2] == '+') ? lx->src[at + 2]
-                                                                                : ' ';
+    sign = sign_at(lx, at + 2);
     add_data(lx, from, at, sign, kind == '{');
     step_to(lx, at);
     if (end != 0) {

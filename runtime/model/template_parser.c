@@ -135,9 +135,9 @@ static void kids_add(struct parser *p, struct kids *kids, struct ingle_tpl_node 
 
     if (kids->n == kids->room) {
         kids->room = kids->room == 0 ? 4 : kids->room * 2;
-        bigger = ingle_tpl_alloc(p->run, (uint64_t)kids->room * sizeof(kid));
+        bigger = ingle_tpl_alloc(p->run, (uint64_t)kids->room * sizeof(void *));
         if (kids->n > 0) {
-            memcpy(bigger, kids->kid, (uint64_t)kids->n * sizeof(kid));
+            memcpy(bigger, kids->kid, (uint64_t)kids->n * sizeof(void *));
         }
         kids->kid = bigger;
     }
@@ -582,39 +582,54 @@ static struct ingle_tpl_node *parse_level(struct parser *p, enum ingle_tpl_op op
     return node;
 }
 
+/* The letter of the first of `ops` that stands here, skipped; '\0' for none. */
+static char skip_one(struct parser *p, const char *const *ops, const char *letters)
+{
+    uint32_t i;
+
+    for (i = 0; letters[i] != '\0'; i++) {
+        if (skip_op(p, ops[i])) {
+            return letters[i];
+        }
+    }
+    return '\0';
+}
+
 static char power_letter(struct parser *p)
 {
-    return skip_op(p, "**") ? 'P' : '\0';
+    static const char *const ops[] = {"**"};
+
+    return skip_one(p, ops, "P");
 }
 
 static char product_letter(struct parser *p)
 {
-    return skip_op(p, "*")    ? '*'
-           : skip_op(p, "/")  ? '/'
-           : skip_op(p, "//") ? 'F'
-           : skip_op(p, "%")  ? '%'
-                              : '\0';
+    static const char *const ops[] = {"*", "/", "//", "%"};
+
+    return skip_one(p, ops, "*/F%");
 }
 
 static char tilde_letter(struct parser *p)
 {
-    return skip_op(p, "~") ? '~' : '\0';
+    static const char *const ops[] = {"~"};
+
+    return skip_one(p, ops, "~");
 }
 
 static char sum_letter(struct parser *p)
 {
-    return skip_op(p, "+") ? '+' : skip_op(p, "-") ? '-' : '\0';
+    static const char *const ops[] = {"+", "-"};
+
+    return skip_one(p, ops, "+-");
 }
 
 static char compare_letter(struct parser *p)
 {
     static const char *const ops[] = {"==", "!=", "<", "<=", ">", ">="};
-    uint32_t i;
+    char letter = skip_one(p, ops, "=!<l>g");
 
-    for (i = 0; i < 6; i++) {
-        if (skip_op(p, ops[i])) {
-            return "=!<l>g"[i];
-        }
+    if (letter != '\0') {
+        return letter;
     }
     if (skip_name(p, "in")) {
         return 'i';
@@ -629,12 +644,12 @@ static char compare_letter(struct parser *p)
 
 static char and_letter(struct parser *p)
 {
-    return skip_name(p, "and") ? '&' : '\0';
+    return (char)(skip_name(p, "and") ? '&' : '\0');
 }
 
 static char or_letter(struct parser *p)
 {
-    return skip_name(p, "or") ? '|' : '\0';
+    return (char)(skip_name(p, "or") ? '|' : '\0');
 }
 
 static bool is_number_const(const struct ingle_tpl_node *node)

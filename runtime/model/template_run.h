@@ -12,7 +12,7 @@
 /* Limits of one render (and of one compilation). A chat of 10,000 messages takes about a million
  * steps; the depth is what fits a thread's stack with a wide margin. */
 #define INGLE_TPL_SOURCE_BYTES_MAX (1u << 20)
-#define INGLE_TPL_STEPS_MAX        (10u * 1000 * 1000)
+#define INGLE_TPL_STEPS_MAX        10000000u
 #define INGLE_TPL_DEPTH_MAX        500u /* of evaluation, macros included */
 #define INGLE_TPL_NEST_MAX         200u /* of blocks and expressions in the source */
 #define INGLE_TPL_JSON_BYTES_MAX   (8u << 20) /* json-c takes up to 30 bytes for one of input */

@@ -50,7 +50,7 @@ static void shortest_digits(double f, char *digits, int *ret_exp10)
 
 void ingle_tv_put_float(struct ingle_tpl_run *run, struct ingle_tpl_text *text, double f)
 {
-    char digits[40];
+    char digits[40] = "";
     int exp10, n, i;
 
     if (isnan(f)) {
@@ -85,7 +85,7 @@ void ingle_tv_put_float(struct ingle_tpl_run *run, struct ingle_tpl_text *text, 
         return;
     }
     for (i = 0; i <= exp10; i++) {
-        ingle_tpl_putc(run, text, i < n ? digits[i] : '0');
+        ingle_tpl_put(run, text, i < n ? digits + i : "0", 1);
     }
     ingle_tpl_putc(run, text, '.');
     ingle_tpl_putz(run, text, n > exp10 + 1 ? digits + exp10 + 1 : "0");
@@ -111,8 +111,7 @@ static void put_repr_str(struct ingle_tpl_run *run, struct ingle_tpl_text *text,
             ingle_tpl_putc(run, text, '\\');
             ingle_tpl_putc(run, text, (char)cp);
         } else if (cp == '\n' || cp == '\r' || cp == '\t') {
-            ingle_tpl_putc(run, text, '\\');
-            ingle_tpl_putc(run, text, cp == '\n' ? 'n' : cp == '\r' ? 'r' : 't');
+            ingle_tpl_putz(run, text, cp == '\n' ? "\\n" : cp == '\r' ? "\\r" : "\\t");
         } else if (ingle_tpl_is_printable(cp)) {
             ingle_tpl_put(run, text, v.u.text + from, at - from);
         } else if (cp < 0x100) {

@@ -348,9 +348,8 @@ bool ingle_tv_same(struct ingle_tv a, struct ingle_tv b)
     case TV_BOOL:
         return a.u.b == b.u.b;
     case TV_INT:
+    case TV_FLOAT: /* by its bits: nan is itself, 0.0 is not -0.0 */
         return a.u.i == b.u.i;
-    case TV_FLOAT:
-        return memcmp(&a.u.f, &b.u.f, sizeof(a.u.f)) == 0;
     case TV_STR:
         return a.bytes == b.bytes && a.tag == b.tag && memcmp(a.u.text, b.u.text, a.bytes) == 0;
     case TV_UNDEFINED:
@@ -577,8 +576,8 @@ static void sort_span(struct ingle_tpl_run *run, struct ingle_tv *item, struct i
         tmp[at++] = item[a];
     }
     for (a = 0; a < at / 2; a++) {
-        key[a] = tmp[2 * a];
-        item[a] = tmp[2 * a + 1];
+        key[a] = *tmp++;
+        item[a] = *tmp++;
     }
 }
 
