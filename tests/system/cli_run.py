@@ -14,7 +14,7 @@ import unittest
 
 import running
 
-INGLED, INGLE = sys.argv[1:3]
+INGLED, INGLE = map(os.path.abspath, sys.argv[1:3])
 MODEL = running.model_path("smollm2-135m-instruct-q4_1.gguf")
 GOLDEN = pathlib.Path(__file__).parents[1] / "model/golden"
 
