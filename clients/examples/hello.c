@@ -3,10 +3,9 @@
  *     hello "Once upon a time"
  *
  * Needs a running ingled; see README.md. */
+#include <ingle.h>
 #include <stdio.h>
 #include <string.h>
-
-#include "clients/c/ingle.h" /* installed: <ingle.h> */
 
 static int show(void *arg, const struct ingle_event_info *event)
 {

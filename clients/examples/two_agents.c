@@ -6,13 +6,12 @@
  *     two_agents go-on TOKEN [QUESTION]   as any other process of this user, anywhere
  *
  * Needs a running ingled; see README.md. */
+#include <ingle.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include "clients/c/ingle.h" /* installed: <ingle.h> */
 
 static const char *const text =
     "A house keeps one fire. In the evening it is covered with ash, and in the morning the embers "

@@ -38,7 +38,7 @@ def main():
                    XDG_RUNTIME_DIR=folder, LC_ALL="C")
         text = (pathlib.Path(source) / "clients/examples/hello.c").read_text()
         program = root / "hello.c"
-        program.write_text(text.replace('"clients/c/ingle.h"', "<ingle.h>"))
+        program.write_text(text)
         flags = run("pkg-config", "--cflags", "--libs", "ingle", env=env).split()
         run("cc", str(program), "-o", str(root / "shared"), *flags)
         archive = next(root.rglob("libingle.a"))
