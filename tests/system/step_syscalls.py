@@ -13,9 +13,12 @@ TOKENS = 2000
 
 
 def step_thread(pid):
-    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
-        if (task / "comm").read_text().strip() == "ingle-step":
-            return task.name
+    deadline = time.monotonic() + 20  # the socket is there before the thread has its name
+    while time.monotonic() < deadline:
+        for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+            if (task / "comm").read_text().strip() == "ingle-step":
+                return task.name
+        time.sleep(0.02)
     raise AssertionError("no thread named ingle-step")
 
 
