@@ -89,7 +89,7 @@ static struct client *attach(struct fixture *f, uint32_t slot, uint32_t tenant, 
 
     assert_non_null(c);
     c->c2s = aligned_alloc(4096, INGLE_RING_PAGE);
-    c->s2c = aligned_alloc(4096, text_off + TEXT_BYTES);
+    c->s2c = aligned_alloc(4096, (text_off + TEXT_BYTES + 4095) / 4096 * 4096);
     c->text_ends = calloc(tok_n, sizeof *c->text_ends);
     memset(c->c2s, 0, INGLE_RING_PAGE);
     memset(c->s2c, 0, text_off + TEXT_BYTES);
