@@ -5,9 +5,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 enum {
-    GUARD = 64
+    PAGE = 4096
 };
 
 uint32_t check_u32(struct check_rng *rng)
@@ -35,29 +36,44 @@ void check_floats(struct check_rng *rng, float *x, uint64_t n)
     }
 }
 
+/* [page: the size][pages that end with: bytes, padded to a line][page that nobody may touch]. A
+ * vector that reads behind its array faults, whichever instruction set it belongs to; one that
+ * writes into the padding is found by check_free. */
+static uint64_t padded_bytes(uint64_t bytes)
+{
+    return (bytes + 63) / 64 * 64;
+}
+
+static uint64_t body_bytes(uint64_t bytes)
+{
+    return (padded_bytes(bytes) + PAGE - 1) / PAGE * PAGE;
+}
+
 void *check_alloc(uint64_t bytes)
 {
-    /* [line with the size][bytes, padded to lines][guard line] */
-    uint64_t padded = (bytes + 63) / 64 * 64;
-    uint8_t *p = aligned_alloc(64, padded + 64 + GUARD);
-    assert_non_null(p);
-    memset(p, 0, padded + 64);
-    memcpy(p, &bytes, sizeof bytes);
-    memset(p + 64 + bytes, 0xa5, padded - bytes + GUARD);
-    return p + 64;
+    uint64_t padded = padded_bytes(bytes), body = body_bytes(bytes);
+    uint8_t *at =
+        mmap(NULL, body + 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(at != MAP_FAILED);
+    assert_int_equal(mprotect(at + PAGE + body, PAGE, PROT_NONE), 0);
+    uint8_t *p = at + PAGE + body - padded;
+    memcpy(at, &bytes, sizeof bytes);
+    memset(p + bytes, 0xa5, padded - bytes);
+    return p;
 }
 
 void check_free(const void *p)
 {
-    /* Constness is the holder's promise; the bytes are ours. */
+    /* Constness is the holder's promise; the bytes are ours. p lies in the page behind the first,
+     * which with no bytes at all is the one that faults. */
     uint8_t *at = (uint8_t *)(uintptr_t)p;
+    uint8_t *first = at - (uintptr_t)at % PAGE - PAGE;
     uint64_t bytes;
-    memcpy(&bytes, at - 64, sizeof bytes);
-    uint64_t end = (bytes + 63) / 64 * 64 + GUARD;
-    for (uint64_t i = bytes; i < end; i++) {
+    memcpy(&bytes, first, sizeof bytes);
+    for (uint64_t i = bytes; i < padded_bytes(bytes); i++) {
         assert_int_equal(at[i], 0xa5);
     }
-    free(at - 64);
+    assert_int_equal(munmap(first, body_bytes(bytes) + 2 * PAGE), 0);
 }
 
 uint64_t check_gguf_row_bytes(enum ingle_wtype type, uint32_t cols)

@@ -19,8 +19,8 @@ uint32_t check_u32(struct check_rng *rng);
 float check_float(struct check_rng *rng); /* about normal, mean 0, deviation 1 */
 void check_floats(struct check_rng *rng, float *x, uint64_t n);
 
-/* Zeroed, 64-byte aligned, followed by a guard that check_free verifies; fails the test when there
- * is no memory. */
+/* Zeroed, 64-byte aligned, ending at a page that faults; check_free verifies the padding. Fails the
+ * test when there is no memory. */
 void *check_alloc(uint64_t bytes);
 void check_free(const void *p);
 
