@@ -233,7 +233,7 @@ struct ingle_worker {
     uint32_t index, count;
     uint8_t *scratch; /* INGLE_SCRATCH_BYTES, 64-byte aligned, private */
 };
-#define INGLE_SCRATCH_BYTES (256u * 1024u)
+#define INGLE_SCRATCH_BYTES 262144u
 
 typedef void ingle_op_fn(const struct ingle_op *op, const struct ingle_worker *worker);
 

@@ -518,7 +518,7 @@ void ingle_detach(struct ingle_client *client)
     if (c == NULL) {
         return;
     }
-    at_home = *c->home == 1;
+    at_home = c->home == NULL || *c->home == 1; /* NULL: an attach that did not get far */
     if (at_home && c->dead == 0 && c->link.socket >= 0) {
         struct ingle_ctl_hdr bye;
 

@@ -34,7 +34,7 @@ static void put_rows(struct ingle_engine *e, struct ingle_sequence *seq, struct 
     if (done == 0) {
         return;
     }
-    if (e->model != NULL) {
+    if (batch->ids != NULL) { /* the null engine computes nothing */
         memcpy(batch->ids + batch->T, ctx->tokens + ctx->n_tokens - done,
                done * sizeof *batch->ids);
         for (uint32_t g = 0; g < e->model->n_groups; g++) {

@@ -279,7 +279,9 @@ void house_assert_flat(const struct house_state *before, const struct house_stat
     assert_int_equal(after->threads, before->threads);
     assert_int_equal(after->sessions, before->sessions);
     assert_int_equal(after->contexts, before->contexts);
+#ifndef __SANITIZE_ADDRESS__ /* which keeps freed memory for a while */
     assert_true(after->rss_bytes < before->rss_bytes + (8u << 20));
+#endif
     assert_int_equal(after->step_allocations, 0);
 }
 
@@ -306,11 +308,11 @@ static void *honest_main(void *arg)
     char *text = malloc(sizeof honest->solo);
 
     peer_open(&p, honest->house->socket, "honest");
-    while (!atomic_load_explicit(&honest->stop, memory_order_acquire)) {
+    do { /* at least one round, however early the end is */
         one_answer(&p, text, sizeof honest->solo);
         honest->n_rounds++;
         honest->n_wrong += strcmp(text, honest->solo) != 0;
-    }
+    } while (!atomic_load_explicit(&honest->stop, memory_order_acquire));
     peer_close(&p);
     free(text);
     return NULL;
