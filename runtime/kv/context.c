@@ -22,7 +22,7 @@ static uint64_t lay_out(struct ingle_context_set *set, uint8_t *memory)
     uint8_t *at = memory;
 
     for (uint32_t i = 0; i < set->n_contexts; i++) {
-        struct ingle_context dummy, *c = memory == NULL ? &dummy : &set->contexts[i];
+        struct ingle_context dummy = {0}, *c = memory == NULL ? &dummy : &set->contexts[i];
 
         c->tokens = (int32_t *)(void *)carve(&at, (uint64_t)set->tokens_max * sizeof *c->tokens);
         c->entries = (void *)carve(&at, (uint64_t)set->entries_max * sizeof *c->entries);

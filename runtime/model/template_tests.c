@@ -247,6 +247,7 @@ static struct ingle_tv g_range(struct ingle_tpl_run *run, const struct ingle_tv 
         ingle_tpl_fail(run, "range: step must not be zero");
     }
     n = bound[2] > 0 ? (bound[1] - bound[0] + bound[2] - 1) / bound[2]
+                     /* cppcheck-suppress zerodivcond; a step of zero was refused above */
                      : (bound[0] - bound[1] - bound[2] - 1) / -bound[2];
     n = (bound[2] > 0 ? bound[0] < bound[1] : bound[1] < bound[0]) ? n : 0;
     if (n > INGLE_TPL_RANGE_MAX) {

@@ -118,6 +118,7 @@ static bool hash_of(struct ingle_tpl_run *run, struct ingle_tv v, uint64_t *ret)
         *ret = mix((uint64_t)ingle_tv_whole(v));
         return true;
     case TV_FLOAT:
+        /* cppcheck-suppress incorrectLogicOperator; it misreads hexadecimal floats */
         if (v.u.f >= -0x1p63 && v.u.f < 0x1p63 && v.u.f == floor(v.u.f)) {
             *ret = mix((uint64_t)(int64_t)v.u.f);
         } else {
