@@ -202,8 +202,11 @@ static uint64_t shown_bytes(const char *text, uint64_t n)
 
 static const struct known_token *find_known(struct ingle_str text)
 {
-    char last = text.bytes == 0 ? '\0' : text.p[text.bytes - 1];
+    char last = '\0';
 
+    if (text.bytes != 0) {
+        last = text.p[text.bytes - 1];
+    }
     if (last != '>' && last != ']') { /* nearly all of a vocabulary ends here */
         return NULL;
     }
