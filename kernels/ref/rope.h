@@ -45,7 +45,7 @@ static inline void ingle_rope_apply(const struct ingle_rope_turn *turn, float *r
 {
     float *restrict y = x + turn->half;
     for (uint32_t i = 0; i < turn->half; i++) {
-        float a = x[i], b = y[i];
+        float a = x[i], b = y[i]; /* NOLINT(clang-analyzer-core.uninitialized.Assign) */
         x[i] = fmaf(a, turn->cos[i], -(b * turn->sin[i]));
         y[i] = fmaf(a, turn->sin[i], b * turn->cos[i]);
     }

@@ -49,8 +49,8 @@ static void send_error(struct ingle_session *session, uint64_t seq, const struct
 
     (void)json_object_object_add(reply, "ok", json_object_new_boolean(0));
     (void)json_object_object_add(reply, "kind", json_object_new_string(kinds[err->kind]));
-    (void)json_object_object_add(reply, "exit",
-                                 json_object_new_int(err->kind == INGLE_ERR_NONE ? 1 : err->kind));
+    (void)json_object_object_add(
+        reply, "exit", json_object_new_int(err->kind == INGLE_ERR_NONE ? 1 : (int)err->kind));
     (void)json_object_object_add(reply, "error", json_object_new_string(err->text));
     send_json(session, seq, 0, reply);
 }

@@ -142,6 +142,7 @@ static void request_done(struct ingle_request *req)
 
 static void cancel_done(struct ingle_session *session, uint64_t seq, int32_t res)
 {
+    /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): a ring of links has no end */
     for (struct ingle_list *l = session->cancels.next; l != &session->cancels; l = l->next) {
         struct ingle_cancel *cancel = ingle_container(l, struct ingle_cancel, link);
 

@@ -43,7 +43,8 @@ void ingle_io_send(struct ingle_io *io, const struct ingle_to_step *msg)
             memmove(io->backlog, io->backlog + io->backlog_i, io->backlog_n * sizeof *backlog);
             io->backlog_i = 0;
         } else {
-            backlog = ingle_mem_grow(io->backlog, io->backlog_room, 2 * room, sizeof *backlog);
+            backlog =
+                ingle_mem_grow(io->backlog, io->backlog_room, UINT64_C(2) * room, sizeof *backlog);
             ingle_assert(backlog != NULL); /* bounded by the requests in flight */
             io->backlog = backlog;
             io->backlog_room = 2 * room;

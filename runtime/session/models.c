@@ -332,8 +332,8 @@ void ingle_models_close(struct ingle_io *io, struct ingle_instance *instance)
 void ingle_models_open_kept(struct ingle_io *io)
 {
     struct ingle_models *models = &io->models;
-    struct ingle_instance *instance;
-    struct ingle_model_want want;
+    struct ingle_instance *instance = NULL;
+    struct ingle_model_want want = {0};
     struct ingle_error err;
 
     for (uint32_t i = 0; i < models->n_specs; i++) {
@@ -352,6 +352,7 @@ void ingle_models_open_kept(struct ingle_io *io)
                   err.text);
         return;
     }
+    ingle_assert(instance != NULL);
     models->default_slot = instance->slot;
 }
 
@@ -415,7 +416,7 @@ static void estimated(struct ingle_io *io, struct ingle_instance *instance)
  * nothing the first. */
 static bool is_default(const struct ingle_models *models, const struct ingle_instance *instance)
 {
-    struct ingle_model_want want;
+    struct ingle_model_want want = {0};
 
     return models->default_name[0] == '\0' ||
            (ingle_models_find(models, models->default_name, &want, NULL) == 0 &&
@@ -443,7 +444,8 @@ static void loaded(struct ingle_io *io, struct ingle_instance *instance)
     instance->ready_ns = ingle_clock_ns();
     ingle_io_send(io, &add);
     if (models->default_slot == 0 && is_default(models, instance)) {
-        models->default_slot = instance->slot;
+        ingle_assert(instance != NULL);
+    models->default_slot = instance->slot;
     }
     ingle_log(INGLE_LOG_INFO, "load-done model=%s slot=%u weights_bytes=%llu kv_bytes=%llu",
               instance->want.name, instance->slot, (unsigned long long)bytes.weights,

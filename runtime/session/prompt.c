@@ -102,8 +102,8 @@ static int chat_to_ids(const struct ingle_instance *instance, const struct ingle
                        const char *payload, int32_t **ret_ids, uint32_t *ret_n,
                        struct ingle_error *err)
 {
-    char *text;
-    uint64_t bytes;
+    char *text = NULL;
+    uint64_t bytes = 0;
     int res = render(instance, payload, sqe->payload_bytes, &text, &bytes, err);
 
     if (res != 0) {
@@ -347,8 +347,8 @@ static int detokenize(struct ingle_ticket *ticket, const struct ingle_sqe *sqe, 
 int ingle_prompt_records(struct ingle_ticket *ticket, const struct ingle_sqe *sqe,
                          const char *payload, struct ingle_prompt_refusal *ret)
 {
-    char *text;
-    uint64_t bytes;
+    char *text = NULL;
+    uint64_t bytes = 0;
     int res;
 
     if (sqe->op == INGLE_OP_TOKENIZE) {

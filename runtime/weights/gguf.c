@@ -113,7 +113,10 @@ struct ingle_shown ingle_show(struct ingle_str name)
     uint64_t n = name.bytes < sizeof shown.text ? name.bytes : sizeof shown.text - 1;
 
     for (uint64_t i = 0; i < n; i++) {
-        shown.text[i] = (name.p[i] >= 0x20 && name.p[i] < 0x7f) ? name.p[i] : '?';
+        shown.text[i] = '?';
+        if (name.p[i] >= 0x20 && name.p[i] < 0x7f) {
+            shown.text[i] = name.p[i];
+        }
     }
     shown.text[n] = '\0';
     if (n < name.bytes) {
