@@ -170,6 +170,10 @@ static int value_set(const struct key *key, void *base, const char *text, char *
                        key->kind == VALUE_MEMORY ? ", or a share such as 60%" : "");
         return -EINVAL;
     case VALUE_TEXT:
+        if (text[0] == ';') { /* "key =;text": once there is a space it is a comment */
+            (void)snprintf(ret_wanted, wanted_bytes, "a text that does not begin with \";\"");
+            return -EINVAL;
+        }
         memset(field, 0, INGLE_CONFIG_TEXT_BYTES); /* equal configurations are equal bytes */
         (void)snprintf(field, INGLE_CONFIG_TEXT_BYTES, "%s", text);
         return 0;

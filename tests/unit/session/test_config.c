@@ -166,6 +166,18 @@ static void long_lines_and_binary_files_are_refused(void **state)
     assert_non_null(strstr(err.text, "ingle.conf:2: the line contains a NUL byte"));
 }
 
+static void a_value_that_would_read_back_as_a_comment_is_refused(void **state)
+{
+    struct ingle_config config;
+    struct ingle_error err;
+
+    (void)state;
+    assert_int_equal(parse(&config, "[daemon]\nlog_file =;x\n", &err), -EINVAL);
+    assert_non_null(strstr(err.text, "ingle.conf:2:"));
+    assert_int_equal(parse(&config, "[daemon]\nlog_file = ;x\n", &err), 0);
+    assert_string_equal(config.daemon.log_file, "");
+}
+
 static void more_models_than_there_is_room_for_are_refused(void **state)
 {
     struct ingle_config config;
@@ -247,6 +259,7 @@ int main(void)
         cmocka_unit_test(what_is_printed_reads_back_as_the_same),
         cmocka_unit_test(errors_name_line_key_and_the_nearest_right_word),
         cmocka_unit_test(long_lines_and_binary_files_are_refused),
+        cmocka_unit_test(a_value_that_would_read_back_as_a_comment_is_refused),
         cmocka_unit_test(more_models_than_there_is_room_for_are_refused),
         cmocka_unit_test(files_of_conf_d_come_last_and_in_order),
     };
