@@ -25,13 +25,6 @@
 
 /* ---- names ----------------------------------------------------------------------------------- */
 
-static bool is_gguf_path(const char *name)
-{
-    size_t bytes = strlen(name);
-
-    return name[0] == '/' && bytes > 5 && strcmp(name + bytes - 5, ".gguf") == 0;
-}
-
 static int not_found(const struct ingle_models *models, const char *name, struct ingle_error *err)
 {
     char known[160];
@@ -44,7 +37,7 @@ static int not_found(const struct ingle_models *models, const char *name, struct
     }
     return ingle_fail_kind(err, INGLE_ERR_NOT_FOUND, -ENOENT,
                            "no model \"%.80s\": not in ingle.conf, no such file in %s%s. Try: "
-                           "ingle pull %.80s, or give the absolute path of a .gguf file",
+                           "ingle pull %.80s, or give the absolute path of a GGUF file",
                            name, models->dir, known, name);
 }
 
@@ -79,10 +72,14 @@ int ingle_models_find(const struct ingle_models *models, const char *name,
     if (strlen(name) >= sizeof want.path) {
         return not_found(models, name, err);
     }
-    if (is_gguf_path(name)) {
+    if (name[0] == '/') { /* of any name: some stores call their files by a checksum */
+        size_t bytes;
+
         base = strrchr(name, '/') + 1;
+        bytes = strlen(base);
+        bytes -= bytes > 5 && strcmp(base + bytes - 5, ".gguf") == 0 ? 5 : 0;
         (void)snprintf(want.path, sizeof want.path, "%s", name);
-        (void)snprintf(want.name, sizeof want.name, "%.*s", (int)strlen(base) - 5, base);
+        (void)snprintf(want.name, sizeof want.name, "%.*s", (int)bytes, base);
     } else {
         int n = snprintf(want.path, sizeof want.path, "%s/%s.gguf", models->dir, name);
 
@@ -445,7 +442,7 @@ static void loaded(struct ingle_io *io, struct ingle_instance *instance)
     ingle_io_send(io, &add);
     if (models->default_slot == 0 && is_default(models, instance)) {
         ingle_assert(instance != NULL);
-    models->default_slot = instance->slot;
+        models->default_slot = instance->slot;
     }
     ingle_log(INGLE_LOG_INFO, "load-done model=%s slot=%u weights_bytes=%llu kv_bytes=%llu",
               instance->want.name, instance->slot, (unsigned long long)bytes.weights,

@@ -98,6 +98,18 @@ class Run(unittest.TestCase):
         self.assertEqual(stopped["stopped_by"], "stop")
         self.assertNotIn(",", stopped["text"])
 
+    def test_the_model_of_another_store_is_run_where_it_lies(self):
+        store = self.r.folder / ".ollama/models"
+        manifest = store / "manifests/registry.ollama.ai/library/small/latest"
+        (store / "blobs").mkdir(parents=True)
+        manifest.parent.mkdir(parents=True)
+        (store / "blobs/sha256-11").symlink_to(MODEL)
+        manifest.write_text(json.dumps({"layers": [
+            {"mediaType": "application/vnd.ollama.image.model", "digest": "sha256:11"}]}))
+        args = ("-n", "3", "hi")
+        self.assertEqual(self.r.ingle("run", "-m", "ollama:small:latest", *args),
+                         self.r.ingle("run", "-m", "small", *args))
+
     def test_raw_is_complete(self):
         text = "The opposite of hot is"
         self.assertEqual(self.r.ingle("run", "--raw", "-m", "small", "-n", "4", text),
@@ -117,6 +129,7 @@ class Run(unittest.TestCase):
         self.assertIn("truncated", self.fails(6, "run", "-m", str(bad), "hi"))
         bad.write_bytes(b"#!/bin/sh\n")
         self.fails(6, "run", "-m", str(bad), "hi")
+        self.fails(6, "run", "-m", "/etc/passwd", "hi")
         self.r.ingle("run", "-m", "small", "-n", "1", "still here")
 
     def test_tokens_go_there_and_back(self):
