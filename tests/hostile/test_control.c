@@ -276,7 +276,7 @@ static void send_fds(int sock, const void *msg, size_t bytes, int n)
                         .msg_control = control.room,
                         .msg_controllen = CMSG_SPACE((size_t)n * sizeof(int))};
     struct cmsghdr *c = CMSG_FIRSTHDR(&mh);
-    int fds[253];
+    int fds[253] = {0};
 
     for (int i = 0; i < n; i++) {
         fds[i] = 1;
