@@ -352,14 +352,16 @@ static void push_known(struct ingle_context_set *set, struct ingle_context *ctx,
 /* Go on inside a chunk of which only whole leading pages are known: a chunk of our own that shares
  * these pages. */
 static bool push_partial(struct ingle_context_set *set, struct ingle_context *ctx,
-                         struct ingle_chunk *parent, const struct ingle_chunk *known,
+                         struct ingle_chunk *parent, struct ingle_chunk *known,
                          const int32_t *tokens, uint32_t n)
 {
     struct ingle_chunk *chunk;
     bool closed = false;
 
+    ingle_chunk_ref(set->store, known); /* making room for the new one must not evict it */
     chunk = ingle_chunk_new(set->store, parent, ctx->tenant);
     if (chunk == NULL) {
+        ingle_chunk_unref(set->store, known);
         return false;
     }
     for (uint32_t g = 0; g < set->pool->shape.n_groups; g++) {
@@ -370,6 +372,7 @@ static bool push_partial(struct ingle_context_set *set, struct ingle_context *ct
             }
         }
     }
+    ingle_chunk_unref(set->store, known);
     memcpy(chunk->tokens, tokens, n * sizeof *tokens);
     chunk->n_tokens = (uint16_t)n;
     chunk->n_sealed = (uint8_t)(n / INGLE_PAGE_TOKENS);

@@ -17,7 +17,6 @@ struct fixture {
     struct ingle_kv_pool pool;
     struct ingle_chunk_store store;
     struct ingle_context_set set;
-    uint32_t n_free0;
 };
 
 static bool is_marker(const void *arg, int32_t token)
@@ -26,7 +25,8 @@ static bool is_marker(const void *arg, int32_t token)
     return token == MARKER;
 }
 
-static void fixture_init(struct fixture *f, uint8_t kv_bits, uint64_t kv_bytes, uint32_t window)
+static void fixture_init_chunks(struct fixture *f, uint8_t kv_bits, uint64_t kv_bytes,
+                                uint32_t window, uint32_t n_chunks)
 {
     struct ingle_kv_shape shape = {
         .n_groups = window == 0 ? 1 : 2, .Hk = 1, .D = 16, .group_layers = {1, 2}};
@@ -35,10 +35,14 @@ static void fixture_init(struct fixture *f, uint8_t kv_bits, uint64_t kv_bytes, 
     assert_int_equal(ingle_backend_null_create(&f->backend, NULL), 0);
     assert_int_equal(ingle_kv_pool_init(&f->pool, f->backend, &shape, kv_bits, kv_bytes, 48, NULL),
                      0);
-    assert_int_equal(ingle_chunk_store_init(&f->store, &f->pool, 4096, NULL), 0);
+    assert_int_equal(ingle_chunk_store_init(&f->store, &f->pool, n_chunks, NULL), 0);
     assert_int_equal(ingle_context_set_init(&f->set, &f->pool, &f->store, 12, 4096, windows, NULL),
                      0);
-    f->n_free0 = ingle_page_free_count(&f->pool, 0, INGLE_USE_SEALED);
+}
+
+static void fixture_init(struct fixture *f, uint8_t kv_bits, uint64_t kv_bytes, uint32_t window)
+{
+    fixture_init_chunks(f, kv_bits, kv_bytes, window, 4096);
 }
 
 static void fixture_fini(struct fixture *f)
@@ -176,6 +180,39 @@ static void texts_that_part_share_the_whole_pages_before(void **state)
     check_cover(&f, b);
     ingle_context_close(&f.set, a);
     ingle_context_close(&f.set, b);
+    fixture_fini(&f);
+}
+
+/* The record for the new chunk must not come from the very chunk whose pages it is to share. */
+static void a_chunk_that_is_being_taken_over_is_not_evicted(void **state)
+{
+    struct fixture f;
+    struct ingle_context *c;
+    int32_t known[70], other[70], asked[100];
+
+    (void)state;
+    fixture_init_chunks(&f, 8, 4 << 20, 0, 2);
+    for (int32_t i = 0; i < 70; i++) {
+        known[i] = i;
+        other[i] = 1000 + i;
+    }
+    fill_text(asked, 100, 12);
+    memcpy(asked, known, sizeof known);
+    c = ingle_context_open(&f.set, 1);
+    feed(&f, c, known, 70, 70); /* the older of the two: the first to go */
+    assert_int_equal(c->n_entries, 1);
+    ingle_context_close(&f.set, c);
+    c = ingle_context_open(&f.set, 1);
+    feed(&f, c, other, 70, 70);
+    assert_int_equal(c->n_entries, 1);
+    ingle_context_close(&f.set, c);
+    assert_int_equal(f.store.n_free, 0);
+    c = ingle_context_open(&f.set, 1);
+    assert_int_equal(ingle_context_adopt(&f.set, c, asked, 100, is_marker, NULL),
+                     INGLE_PAGE_TOKENS);
+    assert_int_equal(f.store.n_evicted, 1);
+    check_cover(&f, c);
+    ingle_context_close(&f.set, c);
     fixture_fini(&f);
 }
 
@@ -445,6 +482,7 @@ int main(void)
         cmocka_unit_test(pages_do_not_depend_on_how_the_prompt_was_cut),
         cmocka_unit_test(a_known_prompt_is_taken_over_but_for_its_last_page),
         cmocka_unit_test(texts_that_part_share_the_whole_pages_before),
+        cmocka_unit_test(a_chunk_that_is_being_taken_over_is_not_evicted),
         cmocka_unit_test(another_tenant_finds_nothing),
         cmocka_unit_test(equal_contexts_side_by_side_end_with_one_copy),
         cmocka_unit_test(markers_cut_but_never_into_crumbs),
