@@ -6,15 +6,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "runtime/base/carve.h"
 #include "runtime/base/mem.h"
-
-static uint8_t *carve(uint8_t **at, uint64_t bytes)
-{
-    uint8_t *p = *at;
-
-    *at += (bytes + 63) / 64 * 64;
-    return p;
-}
 
 /* Lay the arrays of all contexts into one mapping (at = NULL only counts). */
 static uint64_t lay_out(struct ingle_context_set *set, uint8_t *memory)
@@ -24,12 +17,12 @@ static uint64_t lay_out(struct ingle_context_set *set, uint8_t *memory)
     for (uint32_t i = 0; i < set->n_contexts; i++) {
         struct ingle_context dummy = {0}, *c = memory == NULL ? &dummy : &set->contexts[i];
 
-        c->tokens = (int32_t *)(void *)carve(&at, (uint64_t)set->tokens_max * sizeof *c->tokens);
-        c->entries = (void *)carve(&at, (uint64_t)set->entries_max * sizeof *c->entries);
+        c->tokens = ingle_carve(&at, (uint64_t)set->tokens_max * sizeof *c->tokens);
+        c->entries = ingle_carve(&at, (uint64_t)set->entries_max * sizeof *c->entries);
         for (uint32_t g = 0; g < set->pool->shape.n_groups; g++) {
-            c->spans[g] = (void *)carve(&at, (uint64_t)set->spans_max * sizeof *c->spans[g]);
+            c->spans[g] = ingle_carve(&at, (uint64_t)set->spans_max * sizeof *c->spans[g]);
             c->open_pages[g] =
-                (void *)carve(&at, (uint64_t)set->spans_max * sizeof *c->open_pages[g]);
+                ingle_carve(&at, (uint64_t)set->spans_max * sizeof *c->open_pages[g]);
         }
     }
     return (uint64_t)(at - memory);

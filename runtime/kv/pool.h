@@ -72,12 +72,6 @@ void ingle_page_ref(struct ingle_kv_pool *pool, uint32_t page);
 /* Drop a reference; INGLE_PAGE_NONE is allowed. The last one frees the page. */
 void ingle_page_unref(struct ingle_kv_pool *pool, uint32_t page);
 
-static inline uint32_t ingle_page_free_count(const struct ingle_kv_pool *pool, uint32_t group,
-                                             enum ingle_page_use use)
-{
-    return pool->slabs[group][use].n_free;
-}
-
 /* Which kind of sealed page position `pos` needs. */
 static inline enum ingle_page_use ingle_page_use_at(const struct ingle_kv_pool *pool, uint32_t pos)
 {

@@ -6,21 +6,13 @@
 
 #include <errno.h>
 
-#include "runtime/base/mem.h"
+#include "runtime/base/carve.h"
 
 #define OPS_PER_LAYER 11u
 
-static uint8_t *carve(uint8_t **at, uint64_t bytes)
-{
-    uint8_t *p = *at;
-
-    *at += (bytes + 63) / 64 * 64;
-    return p;
-}
-
 static float *carve_rows(uint8_t **at, uint32_t rows, uint64_t cols)
 {
-    return (float *)(void *)carve(at, (uint64_t)rows * cols * sizeof(float));
+    return ingle_carve(at, (uint64_t)rows * cols * sizeof(float));
 }
 
 static struct ingle_act carve_act(uint8_t **at, enum ingle_act_mode mode, uint32_t rows,
@@ -30,7 +22,7 @@ static struct ingle_act carve_act(uint8_t **at, enum ingle_act_mode mode, uint32
                             .cols = cols,
                             .row_stride = ingle_act_row_bytes(mode, cols)};
 
-    act.rows = carve(at, rows * act.row_stride);
+    act.rows = ingle_carve(at, rows * act.row_stride);
     return act;
 }
 
@@ -55,13 +47,13 @@ static uint64_t lay_out(struct ingle_graph *g, uint8_t *memory)
     g->act_attn = carve_act(&at, m->act_mode, g->rows_max, (uint32_t)hd);
     g->act_ffn = carve_act(&at, m->act_mode, g->rows_max, m->F);
     g->act_head = carve_act(&at, m->head_act_mode, g->head_rows_max, m->E);
-    g->index = (void *)carve(&at, g->head_rows_max * sizeof *g->index);
-    g->batch.ids = (void *)carve(&at, g->rows_max * sizeof *g->batch.ids);
+    g->index = ingle_carve(&at, g->head_rows_max * sizeof *g->index);
+    g->batch.ids = ingle_carve(&at, g->rows_max * sizeof *g->batch.ids);
     for (uint32_t i = 0; i < m->n_groups; i++) {
-        g->batch.seqs[i] = (void *)carve(&at, g->seqs_max * sizeof *g->batch.seqs[i]);
+        g->batch.seqs[i] = ingle_carve(&at, g->seqs_max * sizeof *g->batch.seqs[i]);
     }
     g->n_ops_max = 2 + m->L * OPS_PER_LAYER;
-    g->ops = (void *)carve(&at, g->n_ops_max * sizeof *g->ops);
+    g->ops = ingle_carve(&at, g->n_ops_max * sizeof *g->ops);
     return (uint64_t)(at - memory);
 }
 
