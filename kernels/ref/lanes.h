@@ -34,4 +34,10 @@ static inline float ingle_lanes_dot(const float *a, const float *b, uint32_t n)
     return ingle_lanes_tree(lane);
 }
 
+/* 1 / sqrt(mean of x[i]^2 + eps): the scale of an RMS normalisation. */
+static inline float ingle_lanes_inverse_rms(const float *x, uint32_t n, float eps)
+{
+    return 1.0f / sqrtf(ingle_lanes_dot(x, x, n) / (float)n + eps);
+}
+
 #endif

@@ -5,17 +5,10 @@
  *   result          (v[k] * r) * gain[k]
  *
  * Rows are divided among the workers. */
-#include <math.h>
-
 #include "kernels/isa.h"
 #include "kernels/ref/act_put.h"
 #include "kernels/ref/lanes.h"
 #include "kernels/work.h"
-
-static float inverse_rms(const float *v, uint32_t n, float eps)
-{
-    return 1.0f / sqrtf(ingle_lanes_dot(v, v, n) / (float)n + eps);
-}
 
 /* x += add, or the normed add. */
 static void add_residual(const struct ingle_arg_norm *arg, const float *add, float *x)
@@ -26,7 +19,7 @@ static void add_residual(const struct ingle_arg_norm *arg, const float *add, flo
         }
         return;
     }
-    float scale = inverse_rms(add, arg->E, arg->eps);
+    float scale = ingle_lanes_inverse_rms(add, arg->E, arg->eps);
     for (uint32_t k = 0; k < arg->E; k++) {
         x[k] += add[k] * scale * arg->post_gain[k];
     }
@@ -43,7 +36,7 @@ static void norm_row(const struct ingle_arg_norm *arg, uint64_t r)
     if (!arg->out && !arg->out_f32) {
         return;
     }
-    float scale = inverse_rms(x, E, arg->eps);
+    float scale = ingle_lanes_inverse_rms(x, E, arg->eps);
     for (uint32_t first = 0; first < E; first += INGLE_ACT_GROUP) {
         uint32_t n = E - first < INGLE_ACT_GROUP ? E - first : INGLE_ACT_GROUP;
         float group[INGLE_ACT_GROUP];

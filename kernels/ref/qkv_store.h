@@ -19,8 +19,7 @@
 /* x = x / rms(x) * gain over one head. */
 static inline void ingle_qkv_norm_head(float *x, const float *gain, uint32_t D, float eps)
 {
-    float mean = ingle_lanes_dot(x, x, D) / (float)D;
-    float rstd = 1.0f / sqrtf(mean + eps);
+    float rstd = ingle_lanes_inverse_rms(x, D, eps);
     for (uint32_t i = 0; i < D; i++) {
         x[i] = x[i] * rstd * gain[i];
     }
