@@ -16,16 +16,11 @@
 
 #define HISTORY_LINES 1000
 
-struct message {
-    const char *role;
-    char *text;
-};
-
 struct chat {
     struct ingle_client *client;
     struct generate_options options;
     const char *system; /* NULL: none */
-    struct message *messages;
+    struct chat_message *messages;
     size_t n_messages, room;
     EditLine *editor; /* NULL: stdin is no terminal */
     History *history;
@@ -38,7 +33,7 @@ static enum cli_exit add_message(struct chat *c, const char *role, const char *t
 {
     if (c->n_messages == c->room) {
         size_t room = c->room * 2 + 16;
-        struct message *more = realloc(c->messages, room * sizeof *more);
+        struct chat_message *more = realloc(c->messages, room * sizeof *more);
 
         if (more == NULL) {
             return cli_fail(CLI_FAIL, "out of memory");
@@ -48,6 +43,7 @@ static enum cli_exit add_message(struct chat *c, const char *role, const char *t
     }
     c->messages[c->n_messages].role = role;
     c->messages[c->n_messages].text = strdup(text);
+    c->messages[c->n_messages].bytes = strlen(text);
     if (c->messages[c->n_messages].text == NULL) {
         return cli_fail(CLI_FAIL, "out of memory");
     }
@@ -74,31 +70,6 @@ static void take(void *arg, const struct ingle_event_info *event)
     }
 }
 
-static enum cli_exit conversation(const struct chat *c, char **ret, size_t *ret_bytes)
-{
-    FILE *out = open_memstream(ret, ret_bytes);
-    struct json j;
-
-    if (out == NULL) {
-        return cli_fail(CLI_FAIL, "out of memory");
-    }
-    json_init(&j, out);
-    json_open(&j, '{');
-    json_key(&j, "messages");
-    json_open(&j, '[');
-    if (c->system != NULL) {
-        json_message(&j, "system", c->system, strlen(c->system));
-    }
-    for (size_t i = 0; i < c->n_messages; i++) {
-        json_message(&j, c->messages[i].role, c->messages[i].text, strlen(c->messages[i].text));
-    }
-    json_close(&j, ']');
-    json_key(&j, "add_generation_prompt");
-    json_boolean(&j, true);
-    json_close(&j, '}');
-    return fclose(out) == 0 ? CLI_OK : cli_fail(CLI_FAIL, "out of memory");
-}
-
 /* Ask, print the answer while it comes, keep it (what there is of it after Ctrl-C). */
 static enum cli_exit turn(struct chat *c, const char *question)
 {
@@ -111,7 +82,7 @@ static enum cli_exit turn(struct chat *c, const char *question)
         e = add_message(c, "user", question);
     }
     if (e == CLI_OK) {
-        e = conversation(c, &payload, &payload_bytes);
+        e = chat_payload(c->system, c->messages, c->n_messages, &payload, &payload_bytes);
     }
     c->answer = e == CLI_OK ? open_memstream(&answer, &answer_bytes) : NULL;
     if (c->answer != NULL) {

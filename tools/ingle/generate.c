@@ -203,6 +203,32 @@ enum cli_exit request_run(struct ingle_client *client, enum request_kind kind,
     return e;
 }
 
+enum cli_exit chat_payload(const char *system, const struct chat_message *messages, size_t n,
+                           char **ret, size_t *ret_bytes)
+{
+    FILE *out = open_memstream(ret, ret_bytes);
+    struct json j;
+
+    if (out == NULL) {
+        return cli_fail(CLI_FAIL, "out of memory");
+    }
+    json_init(&j, out);
+    json_open(&j, '{');
+    json_key(&j, "messages");
+    json_open(&j, '[');
+    if (system != NULL) {
+        json_message(&j, "system", system, strlen(system));
+    }
+    for (size_t i = 0; i < n; i++) {
+        json_message(&j, messages[i].role, messages[i].text, messages[i].bytes);
+    }
+    json_close(&j, ']');
+    json_key(&j, "add_generation_prompt");
+    json_boolean(&j, true);
+    json_close(&j, '}');
+    return fclose(out) == 0 ? CLI_OK : cli_fail(CLI_FAIL, "out of memory");
+}
+
 enum cli_exit text_check(const char *text, size_t bytes)
 {
     int64_t bad = json_utf8_check(text, bytes);

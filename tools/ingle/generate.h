@@ -10,6 +10,16 @@
 
 #define GENERATE_STOPS 16
 
+struct chat_message {
+    const char *role;
+    char *text;
+    size_t bytes;
+};
+
+/* A CHAT payload: the messages, behind the system's (NULL: none). The caller frees *ret. */
+enum cli_exit chat_payload(const char *system, const struct chat_message *messages, size_t n,
+                           char **ret, size_t *ret_bytes);
+
 struct generate_options {
     struct ingle_generate g;
     struct ingle_stop stops[GENERATE_STOPS];

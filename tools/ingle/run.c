@@ -32,31 +32,6 @@ static void take(void *arg, const struct ingle_event_info *event)
     }
 }
 
-/* {"messages":[...]} with the prompt as the user's. */
-static enum cli_exit chat_payload(const char *system, const char *prompt, size_t prompt_bytes,
-                                  char **ret, size_t *ret_bytes)
-{
-    FILE *out = open_memstream(ret, ret_bytes);
-    struct json j;
-
-    if (out == NULL) {
-        return cli_fail(CLI_FAIL, "out of memory");
-    }
-    json_init(&j, out);
-    json_open(&j, '{');
-    json_key(&j, "messages");
-    json_open(&j, '[');
-    if (system != NULL) {
-        json_message(&j, "system", system, strlen(system));
-    }
-    json_message(&j, "user", prompt, prompt_bytes);
-    json_close(&j, ']');
-    json_key(&j, "add_generation_prompt");
-    json_boolean(&j, true);
-    json_close(&j, '}');
-    return fclose(out) == 0 ? CLI_OK : cli_fail(CLI_FAIL, "out of memory");
-}
-
 static void print_json(const char *text, size_t text_bytes, const char *ids,
                        const struct request_result *result)
 {
@@ -164,7 +139,8 @@ static enum cli_exit one_answer(const struct cli_call *call, bool raw, char *pro
     interrupt_catch();
     e = runtime_open(client, call, &model);
     if (e == CLI_OK && !raw && model.has_template) {
-        e = chat_payload(system, prompt, prompt_bytes, &chat, &chat_bytes);
+        e = chat_payload(system, &(struct chat_message){"user", prompt, prompt_bytes}, 1, &chat,
+                         &chat_bytes);
     }
     if (e == CLI_OK) {
         options.g.user_data = 1;
