@@ -1,8 +1,9 @@
 /* Owns one question about names: which of them a scope hides before it sets them. Jinja2 decides at
- * compile time which scope a name belongs to. A scope that sets a name without having read it first
- * owns it from its start: inner scopes that read it early find it undefined, even where the request
- * has a variable of that name. This pass walks every scope as Jinja2's symbol analysis does and
- * leaves the list of such names in the scope's body node. Thread: the caller's. */
+ * compile time which scope a name belongs to. A scope that sets a name outside of any {% if %}
+ * without having read it first owns it from its start: inner scopes that read it early find it
+ * undefined, even where the request has a variable of that name. This pass walks every scope as
+ * Jinja2's symbol analysis does and leaves the list of such names in the scope's body node. Thread:
+ * the caller's. */
 #include "runtime/model/template_parser.h"
 
 enum fate {
@@ -87,34 +88,33 @@ static struct table branch_of(struct names *ns, const struct table *t,
     return branch;
 }
 
-/* A name set in some branches only may still come from outside. */
-static void join_branches(struct names *ns, struct table *t, const struct table branch[3])
+/* A name that a branch sets may still come from outside, even where every branch sets it. */
+static void join_branches(struct names *ns, struct table *t, const struct table *branch,
+                          uint32_t n_branches)
 {
-    uint32_t name, i, stores;
+    uint32_t name, i;
+    bool stored;
 
     for (name = 0; name < ns->n; name++) {
-        stores = 0;
-        for (i = 0; i < 3; i++) {
-            stores += branch[i].stored[name];
+        stored = false;
+        for (i = 0; i < n_branches; i++) {
+            stored = stored || branch[i].stored[name];
             if (branch[i].fate[name] != UNKNOWN) {
                 t->fate[name] = branch[i].fate[name];
             }
         }
-        if (stores == 0 || t->stored[name]) {
-            continue;
-        }
-        t->stored[name] = 1;
-        if (stores < 3) {
+        if (stored && !t->stored[name]) {
+            t->stored[name] = 1;
             t->fate[name] = known(t->parent, name) ? ALIAS : RESOLVED;
         }
     }
 }
 
-/* Tests and bodies from kid `at` on; Jinja2 sees {% elif %} as {% if %} inside one branch. */
+/* Jinja2 sees the {% elif %}s as {% if %}s one after the other in a branch of their own. */
 static void visit_if(struct names *ns, struct table *t, const struct ingle_tpl_node *node)
 {
     bool has_else = node->n % 2 != 0;
-    struct table branch[3], inner[3];
+    struct table branch[3], inner;
     uint32_t i;
 
     visit(ns, t, node->kid[0]);
@@ -122,13 +122,11 @@ static void visit_if(struct names *ns, struct table *t, const struct ingle_tpl_n
     branch[1] = branch_of(ns, t, NULL);
     for (i = 2; i + 1 < node->n; i += 2) {
         visit(ns, &branch[1], node->kid[i]);
-        inner[0] = branch_of(ns, &branch[1], node->kid[i + 1]);
-        inner[1] = branch_of(ns, &branch[1], NULL);
-        inner[2] = inner[1];
-        join_branches(ns, &branch[1], inner);
+        inner = branch_of(ns, &branch[1], node->kid[i + 1]);
+        join_branches(ns, &branch[1], &inner, 1);
     }
     branch[2] = branch_of(ns, t, has_else ? node->kid[node->n - 1] : NULL);
-    join_branches(ns, t, branch);
+    join_branches(ns, t, branch, 3);
 }
 
 /* What a node reads and sets in the scope that it stands in; inner scopes are not entered. */

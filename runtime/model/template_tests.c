@@ -273,6 +273,9 @@ static struct ingle_tv dict_from(struct ingle_tpl_run *run, enum ingle_tv_kind k
     }
     if (args->pos->n == 1) {
         source = args->pos->item[0];
+        if (source.kind == TV_UNDEFINED) {
+            ingle_tv_fail_undefined(run, source); /* Python looks for .keys before it iterates */
+        }
         if (source.kind == TV_DICT) {
             source.kind = TV_VIEW;
             source.tag = TV_VIEW_ITEMS;

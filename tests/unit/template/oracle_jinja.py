@@ -20,6 +20,7 @@ import sys
 try:
     import jinja2
     import jinja2.ext
+    import jinja2.idtracking
     import jinja2.sandbox
 except ImportError:
     print("skipped: python3-jinja2 is not installed")
@@ -29,6 +30,17 @@ import random_template  # beside this file
 
 HERE = pathlib.Path(__file__).resolve().parent
 NOW = 1764000000
+
+
+def scope_as_3_1_5(symbols=jinja2.idtracking.Symbols):
+    """Until 3.1.5 a name that every branch of an {% if %} sets was undefined before, since then it
+    comes from outside, as one that some branches set does. One more branch, without a set, has the
+    older versions judge like the newer ones."""
+    update = symbols.branch_update
+    symbols.branch_update = lambda self, branches: update(self, [self.copy(), *branches])
+
+
+scope_as_3_1_5()
 
 
 class Generation(jinja2.ext.Extension):
