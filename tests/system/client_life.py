@@ -32,7 +32,7 @@ def main():
         out, err = run(r, two_agents, "go-on", "ctx1_" + "B" * 42 + "A", expect=1)
         assert "not found" in err, err
 
-        socket = str(r.folder / "runtime_dir" / "ingle" / "ingle.sock")
+        socket = str(r.socket)
         out, _ = run(r, reconnect, socket, str(TOKENS))
         assert out == f"{TOKENS} tokens, {TOKENS // 500} cuts, res {TOKENS}\n", out
     # nobody listens any more: exit 3, and what to do

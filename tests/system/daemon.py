@@ -134,11 +134,10 @@ def main():
             twice(r)
             no_models(r, folder)
             reload(r)
-            socket = folder.__class__(r.env["XDG_RUNTIME_DIR"]) / "ingle" / "ingle.sock"
-            assert socket.stat().st_mode & 0o777 == 0o600, oct(socket.stat().st_mode)
+            assert r.socket.stat().st_mode & 0o777 == 0o600, oct(r.socket.stat().st_mode)
             r.process.send_signal(signal.SIGTERM)
             assert r.process.wait(10) == 0, r.log()
-            assert not socket.exists()
+            assert not r.socket.exists()
         model = pathlib.Path(os.environ.get("INGLE_TEST_MODELS", "")) / \
             "smollm2-135m-instruct-q4_1.gguf"
         if os.environ.get("INGLE_TEST_MODELS") and model.is_file():

@@ -36,15 +36,18 @@ class Runtime:
             conf.mkdir()
             (conf / "ingle.conf").write_text(config)
         self.log_path = self.folder / "ingled.log"
-        with open(self.log_path, "wb") as log:
-            self.process = subprocess.Popen([ingled, *args], env=self.env, stdin=subprocess.DEVNULL,
-                                            stdout=log, stderr=log)
-        socket = self.folder / "runtime_dir" / "ingle" / "ingle.sock"
+        self.socket = self.folder / "runtime_dir" / "ingle" / "ingle.sock"
+        self.start(ingled, *args)
         deadline = time.monotonic() + 20
-        while not socket.exists():
+        while not self.socket.exists():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError("ingled did not start:\n" + self.log())
             time.sleep(0.02)
+
+    def start(self, *command, **options):
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(command, env=self.env, stdin=subprocess.DEVNULL,
+                                            stdout=log, stderr=log, **options)
 
     def log(self):
         return self.log_path.read_text(errors="replace")
@@ -80,12 +83,12 @@ class Runtime:
 
 
 @contextlib.contextmanager
-def runtime(ingled, ingle, args=(), config=""):
+def runtime(ingled, ingle, args=(), config="", kind=Runtime):
     """A running Runtime, ended and cleaned up whatever happens."""
     folder = tempfile.mkdtemp(prefix="ingle-test-")
     r = None
     try:
-        r = Runtime(ingled, ingle, folder, args, config)
+        r = kind(ingled, ingle, folder, args, config)
         yield r
     finally:
         code = r.stop() if r is not None else 0

@@ -28,7 +28,7 @@ def main():
         print("SKIP: strace is not installed")
         sys.exit(77)
     with running.runtime(sys.argv[1], sys.argv[2], ["--null"]) as r:
-        socket = str(r.folder / "runtime_dir" / "ingle" / "ingle.sock")
+        socket = str(r.socket)
         out = r.folder / "strace.out"
         tracer = subprocess.Popen([strace, "-o", str(out), "-p", step_thread(r.process.pid)],
                                   stderr=subprocess.PIPE, text=True)

@@ -9,7 +9,7 @@ import running
 
 def main():
     with running.runtime(sys.argv[1], sys.argv[2], ["--null"]) as r:
-        socket = str(r.folder / "runtime_dir" / "ingle" / "ingle.sock")
+        socket = str(r.socket)
         done = subprocess.run([sys.argv[3], socket], timeout=100, check=False)
         assert done.returncode == 0, r.log()
 
