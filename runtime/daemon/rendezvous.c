@@ -144,6 +144,27 @@ static int bind_socket(struct ingle_rendezvous *r, struct ingle_error *err)
                : ingle_fail(err, code, "cannot listen on %s: %s", r->path, strerrordesc_np(-code));
 }
 
+/* A socket that a service manager made: it watches over its place and keeps it. Ours to see to is
+ * that it does not block io, which accepts until nobody waits. */
+static int take_over(struct ingle_rendezvous *r, struct ingle_error *err)
+{
+    struct sockaddr_un address;
+    socklen_t bytes = sizeof address;
+    int flags = fcntl(r->listen_fd, F_GETFL);
+
+    r->inherited = true;
+    if (flags < 0 || fcntl(r->listen_fd, F_SETFL, flags | O_NONBLOCK) != 0) {
+        int code = -errno;
+
+        return ingle_fail(err, code, "cannot use the socket that was handed over: %s",
+                          strerrordesc_np(-code));
+    }
+    if (getsockname(r->listen_fd, (struct sockaddr *)&address, &bytes) == 0) {
+        (void)snprintf(r->path, sizeof r->path, "%.*s", (int)sizeof r->path - 1, address.sun_path);
+    }
+    return 0;
+}
+
 int ingle_rendezvous_open(struct ingle_rendezvous *r, const char *path, struct ingle_error *err)
 {
     int res;
@@ -165,15 +186,7 @@ int ingle_rendezvous_open(struct ingle_rendezvous *r, const char *path, struct i
     }
     r->listen_fd = ingle_notify_listen_fd();
     if (r->listen_fd >= 0) {
-        struct sockaddr_un address;
-        socklen_t bytes = sizeof address;
-
-        r->inherited = true; /* systemd made it, watches over its place and keeps it */
-        if (getsockname(r->listen_fd, (struct sockaddr *)&address, &bytes) == 0) {
-            (void)snprintf(r->path, sizeof r->path, "%.*s", (int)sizeof r->path - 1,
-                           address.sun_path);
-        }
-        return 0;
+        return take_over(r, err);
     }
     res = ingle_path_prepare(r->path, getuid());
     if (res != 0) {

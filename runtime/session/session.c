@@ -540,8 +540,12 @@ void ingle_session_accept(struct ingle_io *io, int fd)
     struct ucred cred;
     socklen_t cred_bytes = sizeof cred;
     struct ingle_session *session;
+    int off = 0;
 
     io->counters.n_accepted++;
+    /* A listening socket that a service manager made may hand this down, and HELLO has no room for
+     * credentials: see receive(). */
+    (void)setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &off, sizeof off);
     /* HELLO is refused beyond the limit, with words; a flood that does not even say HELLO is cut
      * here, without. */
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &cred_bytes) != 0 ||
