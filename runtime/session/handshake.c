@@ -47,8 +47,19 @@ static int open_pidfd(struct ingle_session *session)
     if (getsockopt(session->sock.fd, SOL_SOCKET, SO_PEERPIDFD, &fd, &bytes) == 0) {
         return fd;
     }
+    if (errno != ENOPROTOOPT) {
+        return -errno; /* the peer has ended: its number may be another's by now */
+    }
     fd = (int)syscall(SYS_pidfd_open, session->pid, 0);
     return fd < 0 ? -errno : fd;
+}
+
+/* Whether the process of the pidfd runs: a pid that ended could have been given to another. */
+static bool still_alive(const struct ingle_session *session)
+{
+    struct pollfd pidfd = {.fd = session->pidfd.fd, .events = POLLIN};
+
+    return poll(&pidfd, 1, 0) == 0;
 }
 
 /* WELCOME with its three descriptors. The client's copies are made here; ours stay. */
@@ -96,7 +107,7 @@ static struct ingle_session *find_lost(const struct ingle_session *session,
             differ |= (unsigned)(lost->resume[i] ^ hello->resume[i]);
         }
         if (lost->state == INGLE_SESSION_LOST && lost->uid == session->uid &&
-            lost->pid == session->pid && differ == 0) {
+            lost->pid == session->pid && differ == 0 && still_alive(lost)) {
             return lost;
         }
     }
@@ -307,14 +318,6 @@ void ingle_handshake_hello(struct ingle_session *session, const void *msg, size_
         ingle_session_end(session, INGLE_REJECT_NO_MEMORY, "no resources for a session: %s",
                           strerrordesc_np(-res));
     }
-}
-
-/* Whether the process of the pidfd runs: a pid that ended could have been given to another. */
-static bool still_alive(const struct ingle_session *session)
-{
-    struct pollfd pidfd = {.fd = session->pidfd.fd, .events = POLLIN};
-
-    return poll(&pidfd, 1, 0) == 0;
 }
 
 void ingle_handshake_ready(struct ingle_session *session, const void *msg, size_t bytes, pid_t pid)
