@@ -1,5 +1,5 @@
 /* Suite `proto`: what the border costs, against a runtime of its own with the null engine (no
- * model, no arithmetic). Owns that runtime, its socket folder and both while the suite runs.
+ * model, no arithmetic). Owns that runtime while the suite runs.
  *
  * attach    the whole handshake: socket, credentials, two memfds, mapping; nobody pinned, as
  *           programs do it, now and then
@@ -7,25 +7,20 @@
  * sleeping  the same, both asleep between requests
  * publish   a token record with its text into the ring and out, a reader busy on another core
  * Thread: main, and the reader's. */
-#include <errno.h>
 #include <math.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "clients/c/ingle.h"
 #include "shm/layout.h"
 #include "shm/ring.h"
 #include "tools/benchmark/bench.h"
-#include "tools/ingle/paths.h"
-#include "tools/ingle/proc.h"
+#include "tools/benchmark/runtime.h"
 
 #define REPEATS        5
 #define ATTACHES       200
@@ -36,11 +31,6 @@
 #define BURST          8
 #define RING_N         4096u
 #define TEXT_N         65536u
-
-struct runtime {
-    char folder[64], socket[80];
-    pid_t pid;
-};
 
 enum place {
     PLACE_ANY,
@@ -70,59 +60,20 @@ static void pin(enum place place)
     }
 }
 
-static struct ingle_client *attach(const struct runtime *r)
+static int start(const struct bench *b, const char *spin_us, bool apart, struct bench_runtime *r)
 {
-    struct ingle_attach_options options = {.socket_path = r->socket, .name = "bench"};
-    struct ingle_client *client;
-    char err[256];
+    const char *more[] = {"--null", "--log-level", "error", "--spin-us", spin_us, NULL};
+    int status;
 
-    return ingle_attach(&options, &client, err, sizeof err) == 0 ? client : NULL;
-}
-
-static int start(const struct bench *b, const char *spin_us, bool apart, struct runtime *r)
-{
-    const char *argv[] = {b->ingled,  "--null",  "--config",  "/dev/null", "--log-level", "error",
-                          "--socket", r->socket, "--spin-us", spin_us,     NULL};
-    struct ingle_client *client = NULL;
-
-    (void)snprintf(r->folder, sizeof r->folder, "/tmp/ingle-bench-XXXXXX");
-    if (mkdtemp(r->folder) == NULL) {
-        (void)fprintf(stderr, "bench: cannot make %s: %m\n", r->folder);
-        return 1;
-    }
-    (void)snprintf(r->socket, sizeof r->socket, "%s/ingle.sock", r->folder);
     pin(apart ? PLACE_OTHERS : PLACE_ANY);
-    r->pid = proc_start(argv, -1, -1);
+    status = bench_runtime_start(b, "", more, r);
     pin(apart ? PLACE_FIRST : PLACE_ANY);
-    if (r->pid < 0) {
-        (void)fprintf(stderr, "bench: cannot start %s: %s\n", b->ingled, strerrordesc_np(-r->pid));
-        return 1;
-    }
-    for (int i = 0; i < 200 && client == NULL; i++) {
-        (void)usleep(20000);
-        client = attach(r);
-    }
-    if (client == NULL) {
-        (void)fprintf(stderr, "bench: %s does not answer at %s\n", b->ingled, r->socket);
-        return 1;
-    }
-    ingle_detach(client);
-    return 0;
-}
-
-static void stop(struct runtime *r)
-{
-    if (r->pid > 0) {
-        (void)kill(r->pid, SIGTERM);
-        (void)waitpid(r->pid, NULL, 0);
-    }
-    (void)unlink(r->socket);
-    (void)rmdir(r->folder);
+    return status;
 }
 
 /* Run once() REPEATS times; value and spread of what it gives (negative: it failed). */
-static int repeat(struct bench *b, struct bench_row *row, double (*once)(struct runtime *r),
-                  struct runtime *r)
+static int repeat(struct bench *b, struct bench_row *row, double (*once)(struct bench_runtime *r),
+                  struct bench_runtime *r)
 {
     double all[REPEATS];
 
@@ -135,18 +86,18 @@ static int repeat(struct bench *b, struct bench_row *row, double (*once)(struct 
     }
     row->value = row->ours = bench_quantile(all, REPEATS, 0.5); /* sorts */
     row->spread = (all[REPEATS - 1] - all[0]) / row->value;
-    row->peer = row->quality = (double)NAN;
+    row->peer = row->quality = row->peer_quality = (double)NAN;
     bench_report(b, row);
     return 0;
 }
 
-static double attach_us(struct runtime *r)
+static double attach_us(struct bench_runtime *r)
 {
     double samples[ATTACHES];
 
     for (int i = 0; i < ATTACHES; i++) {
         uint64_t t = bench_now_ns();
-        struct ingle_client *client = attach(r);
+        struct ingle_client *client = bench_runtime_attach(r);
 
         samples[i] = (double)(bench_now_ns() - t) / 1e3;
         if (client == NULL) {
@@ -181,9 +132,9 @@ static bool nop(struct ingle_client *client, uint64_t user_data, bool sleeping)
     }
 }
 
-static double nop_us(struct runtime *r, double *samples, size_t n, bool sleeping)
+static double nop_us(struct bench_runtime *r, double *samples, size_t n, bool sleeping)
 {
-    struct ingle_client *client = attach(r);
+    struct ingle_client *client = bench_runtime_attach(r);
     double p50 = -1;
     size_t i;
 
@@ -208,14 +159,14 @@ static double nop_us(struct runtime *r, double *samples, size_t n, bool sleeping
     return p50;
 }
 
-static double nop_polled_us(struct runtime *r)
+static double nop_polled_us(struct bench_runtime *r)
 {
     static double samples[NOPS];
 
     return nop_us(r, samples, NOPS, false);
 }
 
-static double nop_sleeping_us(struct runtime *r)
+static double nop_sleeping_us(struct bench_runtime *r)
 {
     static double samples[SLEEPERS];
 
@@ -271,7 +222,7 @@ static bool publish_bursts(struct ingle_tok_writer *writer, double *samples)
     return true;
 }
 
-static double publish_us(struct runtime *r)
+static double publish_us(struct bench_runtime *r)
 {
     const size_t bytes = INGLE_RING_PAGE + RING_N * sizeof(struct ingle_tok) + TEXT_N;
     static uint32_t text_ends[RING_N];
@@ -309,7 +260,7 @@ int bench_proto(struct bench *b)
         const char *name, *spin_us;
         bool apart; /* runtime and client on different processors */
         double floor, goal;
-        double (*once)(struct runtime *r);
+        double (*once)(struct bench_runtime *r);
     } rows[] = {
         {"attach p50", "0", false, 150, 100, attach_us},
         {"nop round trip, polled, p50", "1000", true, 0.5, 0.3, nop_polled_us},
@@ -321,14 +272,14 @@ int bench_proto(struct bench *b)
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct bench_row row = {
             .name = rows[i].name, .floor = rows[i].floor, .goal = rows[i].goal, .unit = "us"};
-        struct runtime r = {.pid = 0};
+        struct bench_runtime r = {.pid = 0};
 
         if (!bench_wants(b, row.name)) {
             continue;
         }
         status |= (rows[i].spin_us != NULL && start(b, rows[i].spin_us, rows[i].apart, &r) != 0) ||
                   repeat(b, &row, rows[i].once, &r) != 0;
-        stop(&r);
+        bench_runtime_stop(&r);
         pin(PLACE_ANY);
     }
     return status;

@@ -1,0 +1,12 @@
+/* What the machine itself can do. Each takes well under a second. */
+#ifndef INGLE_TOOLS_BENCHMARK_MACHINE_H
+#define INGLE_TOOLS_BENCHMARK_MACHINE_H
+
+/* Physical cores that this process may use; at least 1. */
+int machine_cores(void);
+/* Bytes per second that n threads read together from memory; NAN without memory or threads. */
+double machine_read(int n);
+/* Multiply-adds of bytes per second that n threads do together in registers. */
+double machine_int8(int n);
+
+#endif
