@@ -158,7 +158,7 @@ static void *cpu_alloc(struct ingle_backend *backend, enum ingle_space space, ui
 {
     (void)backend;
     (void)space; /* one space */
-    return ingle_mem_map(bytes);
+    return ingle_mem_map_huge(bytes);
 }
 
 static void cpu_free(struct ingle_backend *backend, enum ingle_space space, void *p, uint64_t bytes)
@@ -224,7 +224,7 @@ int ingle_backend_cpu_create(const struct ingle_cpu_options *options, struct ing
     cpu->base.kernels = options->kernels != NULL ? options->kernels : ingle_kernels_best();
     cpu->spin_ns = options->spin_us * 1000u;
     cpu->pin = options->pin;
-    cpu->scratch = ingle_mem_map((uint64_t)n * INGLE_SCRATCH_BYTES);
+    cpu->scratch = ingle_mem_map_huge((uint64_t)n * INGLE_SCRATCH_BYTES);
     cpu->n_workers = 1;
     if (cpu->scratch == NULL) {
         ingle_mem_unmap(cpu, sizeof *cpu);

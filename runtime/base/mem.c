@@ -6,6 +6,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#define PAGE_BYTES 4096u
+
 static _Thread_local bool watched;
 static _Atomic uint64_t watched_calls; /* step adds relaxed; any thread loads relaxed */
 
@@ -64,6 +66,31 @@ void *ingle_mem_map(uint64_t bytes)
     p = mmap(NULL, bytes == 0 ? 1 : bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
              0);
     return p == MAP_FAILED ? NULL : p;
+}
+
+void *ingle_mem_map_huge(uint64_t bytes)
+{
+    const uint64_t huge = UINT64_C(2) << 20;
+    uint64_t room = bytes + huge; /* so that one of its addresses is a multiple */
+    char *p, *at;
+
+    if (bytes < huge) {
+        return ingle_mem_map(bytes);
+    }
+    p = ingle_mem_map(room);
+    if (p == NULL) {
+        return NULL;
+    }
+    at = p + (-(uintptr_t)p & (huge - 1));
+    bytes = (bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+    if (at > p) {
+        (void)munmap(p, (size_t)(at - p));
+    }
+    if (p + room > at + bytes) {
+        (void)munmap(at + bytes, (size_t)(p + room - (at + bytes)));
+    }
+    (void)madvise(at, bytes, MADV_HUGEPAGE); /* a kernel without them: small pages */
+    return at;
 }
 
 void ingle_mem_unmap(void *p, uint64_t bytes)

@@ -213,7 +213,7 @@ static struct ingle_image *create(uint64_t bytes)
         return NULL;
     }
     image->bytes = bytes;
-    image->base = ingle_mem_map(bytes);
+    image->base = ingle_mem_map_huge(bytes);
     if (image->base == NULL) {
         ingle_mem_free(image);
         return NULL;
