@@ -1,4 +1,4 @@
-/* Owns the temporary directory and the process in it. */
+/* Owns the one house of the program: its temporary directory and the process in it. */
 #include "tests/hostile/house.h"
 
 #include <errno.h>
@@ -20,39 +20,35 @@
 
 #define ARGS_MAX 16
 
-static void write_text(const char *path, const char *text)
-{
-    FILE *file = fopen(path, "we");
+struct house house;
 
-    assert_non_null(file);
-    assert_true(fputs(text, file) >= 0);
-    assert_int_equal(fclose(file), 0);
-}
+static const char *ingled; /* path */
+static const char *const *ingled_args;
 
-void house_start(struct house *house, const char *ingled, const char *const *args)
+void house_start(void)
 {
-    char config[96], reply[4096], *argv[ARGS_MAX];
+    char reply[4096], *argv[ARGS_MAX];
+    const char *const *args = ingled_args;
     int n = 0, log;
 
-    (void)snprintf(config, sizeof config, "%s/ingle.conf", house->dir);
     argv[n++] = (char *)(uintptr_t)ingled;
     argv[n++] = (char *)(uintptr_t) "--null";
     argv[n++] = (char *)(uintptr_t) "--socket";
-    argv[n++] = house->socket;
+    argv[n++] = house.socket;
     argv[n++] = (char *)(uintptr_t) "--config";
-    argv[n++] = config;
+    argv[n++] = (char *)(uintptr_t) "/dev/null";
     for (; args != NULL && *args != NULL; args++) {
         assert_true(n < ARGS_MAX - 1);
         argv[n++] = (char *)(uintptr_t)*args;
     }
     argv[n] = NULL;
-    log = open(house->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    log = open(house.log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     assert_true(log >= 0);
-    house->pid = fork();
-    assert_true(house->pid >= 0);
-    if (house->pid == 0) {
+    house.pid = fork();
+    assert_true(house.pid >= 0);
+    if (house.pid == 0) {
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* nothing outlives a test that is killed */
-        (void)setenv("HOME", house->dir, 1);
+        (void)setenv("HOME", house.dir, 1);
         (void)unsetenv("XDG_DATA_HOME");
         (void)unsetenv("XDG_STATE_HOME");
         (void)dup2(log, STDERR_FILENO);
@@ -60,23 +56,32 @@ void house_start(struct house *house, const char *ingled, const char *const *arg
         _exit(127);
     }
     (void)close(log);
-    house_ask(house, "{\"verb\":\"open\",\"model\":\"null\"}", reply, sizeof reply);
+    house_ask("{\"verb\":\"open\",\"model\":\"null\"}", reply, sizeof reply);
     assert_non_null(strstr(reply, "\"ok\":true"));
 }
 
-void house_open(struct house *house, const char *ingled, const char *config,
-                const char *const *args)
+void house_prepare(int argc, char **argv, const char *const *args)
 {
-    char path[96];
+    if (argc != 2) {
+        (void)fprintf(stderr, "usage: %s INGLED\n", argv[0]);
+        exit(2);
+    }
+    ingled = argv[1];
+    ingled_args = args;
+}
 
-    memset(house, 0, sizeof *house);
-    (void)snprintf(house->dir, sizeof house->dir, "/tmp/ingle-test-XXXXXX");
-    assert_non_null(mkdtemp(house->dir));
-    (void)snprintf(house->socket, sizeof house->socket, "%s/run/ingle.sock", house->dir);
-    (void)snprintf(house->log, sizeof house->log, "%s/log", house->dir);
-    (void)snprintf(path, sizeof path, "%s/ingle.conf", house->dir);
-    write_text(path, config == NULL ? "" : config);
-    house_start(house, ingled, args);
+int house_open(void **state)
+{
+    (void)state;
+    (void)snprintf(house.dir, sizeof house.dir, "/tmp/ingle-test-XXXXXX");
+    assert_non_null(mkdtemp(house.dir));
+    (void)snprintf(house.socket, sizeof house.socket, "%s/run/ingle.sock", house.dir);
+    (void)snprintf(house.log, sizeof house.log, "%s/log", house.dir);
+    house_start();
+    do { /* until the session that house_start had is over */
+        house.calm = house_look();
+    } while (house.calm.sessions > 1);
+    return 0;
 }
 
 static int wait_for_exit(pid_t pid)
@@ -97,19 +102,19 @@ static int wait_for_exit(pid_t pid)
     return -1;
 }
 
-int house_stop(struct house *house)
+int house_stop(void)
 {
     int status;
 
-    assert_int_equal(kill(house->pid, SIGTERM), 0);
-    status = wait_for_exit(house->pid);
-    house->pid = 0;
+    assert_int_equal(kill(house.pid, SIGTERM), 0);
+    status = wait_for_exit(house.pid);
+    house.pid = 0;
     return status;
 }
 
-static void print_log(const struct house *house)
+static void print_log(void)
 {
-    FILE *file = fopen(house->log, "re");
+    FILE *file = fopen(house.log, "re");
     char line[600];
 
     while (file != NULL && fgets(line, sizeof line, file) != NULL) {
@@ -120,31 +125,33 @@ static void print_log(const struct house *house)
     }
 }
 
-void house_close(struct house *house)
+int house_close(void **state)
 {
-    static const char *const names[] = {"ingle.conf", "log", "run/ingle.sock.lock"};
+    static const char *const names[] = {"log", "run/ingle.sock.lock"};
     char path[128];
 
-    if (house->pid != 0) {
-        int status = house_stop(house);
+    (void)state;
+    if (house.pid != 0) {
+        int status = house_stop();
 
         if (status != 0) {
-            print_log(house);
+            print_log();
         }
         assert_int_equal(status, 0);
     }
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        (void)snprintf(path, sizeof path, "%s/%s", house->dir, names[i]);
+        (void)snprintf(path, sizeof path, "%s/%s", house.dir, names[i]);
         (void)unlink(path);
     }
-    (void)snprintf(path, sizeof path, "%s/run", house->dir);
+    (void)snprintf(path, sizeof path, "%s/run", house.dir);
     (void)rmdir(path);
-    assert_int_equal(rmdir(house->dir), 0); /* the socket, too, was taken away */
+    assert_int_equal(rmdir(house.dir), 0); /* the socket, too, was taken away */
+    return 0;
 }
 
-bool house_logged(const struct house *house, const char *text)
+bool house_logged(const char *text)
 {
-    FILE *file = fopen(house->log, "re");
+    FILE *file = fopen(house.log, "re");
     char line[1024];
     bool found = false;
 
@@ -158,7 +165,7 @@ bool house_logged(const struct house *house, const char *text)
 
 /* ---- asking ---------------------------------------------------------------------------------- */
 
-void house_ask(const struct house *house, const char *json, char *room, size_t bytes)
+void house_ask(const char *json, char *room, size_t bytes)
 {
     static _Thread_local struct peer p;
     struct ingle_ctl_hdr h = {.magic = INGLE_MAGIC,
@@ -171,7 +178,7 @@ void house_ask(const struct house *house, const char *json, char *room, size_t b
     size_t at = 0;
 
     assert_true(sizeof h + strlen(json) <= sizeof msg);
-    while (!peer_attach(&p, house->socket, &hello, &code)) {
+    while (!peer_attach(&p, house.socket, &hello, &code)) {
         assert_int_equal(code, INGLE_REJECT_TOO_MANY); /* a crowd that has just left */
         assert_true(n_tries++ < 100);
         (void)usleep(10000);
@@ -210,13 +217,13 @@ static uint64_t number(struct json_object *root, const char *part, const char *k
     return json_object_get_uint64(value);
 }
 
-struct house_state house_look(const struct house *house)
+struct house_state house_look(void)
 {
     static char room[1 << 20];
     struct json_object *root, *sessions;
     struct house_state s;
 
-    house_ask(house, "{\"verb\":\"ps\"}", room, sizeof room);
+    house_ask("{\"verb\":\"ps\"}", room, sizeof room);
     root = json_tokener_parse(room);
     assert_non_null(root);
     assert_true(json_object_object_get_ex(root, "sessions", &sessions));
@@ -239,50 +246,42 @@ struct house_state house_look(const struct house *house)
     return s;
 }
 
-struct house_state house_calm(const struct house *house)
-{
-    struct house_state now = house_look(house);
-
-    for (int i = 0; i < 500 && now.sessions > 1; i++) {
-        (void)usleep(20000);
-        now = house_look(house);
-    }
-    assert_int_equal(now.sessions, 1);
-    return now;
-}
-
 #define REGIONS_AHEAD 2 /* descriptors */
 
-struct house_state house_settle(const struct house *house, const struct house_state *before)
+static void assert_as_calm(const struct house_state *now)
 {
-    struct house_state now = house_look(house);
+    const struct house_state *calm = &house.calm;
+
+    assert_true(now->fds <= calm->fds + REGIONS_AHEAD);
+    assert_int_equal(now->threads, calm->threads);
+    assert_int_equal(now->sessions, calm->sessions);
+    assert_int_equal(now->contexts, calm->contexts);
+#ifndef __SANITIZE_ADDRESS__ /* which keeps freed memory for a while */
+    assert_true(now->rss_bytes < calm->rss_bytes + (8u << 20));
+#endif
+    assert_int_equal(now->step_allocations, 0);
+}
+
+struct house_state house_settle(void)
+{
+    const struct house_state *calm = &house.calm;
+    struct house_state now = house_look();
 
     for (int i = 0; i < 500; i++) {
-        if (now.sessions <= before->sessions && now.fds <= before->fds + REGIONS_AHEAD &&
-            now.contexts <= before->contexts) {
+        if (now.sessions <= calm->sessions && now.fds <= calm->fds + REGIONS_AHEAD &&
+            now.contexts <= calm->contexts) {
+            assert_as_calm(&now);
             return now;
         }
         (void)usleep(20000);
-        now = house_look(house);
+        now = house_look();
     }
-    print_log(house);
+    print_log();
     fail_msg("sessions %llu of %llu, fds %llu of %llu, contexts %llu of %llu",
-             (unsigned long long)now.sessions, (unsigned long long)before->sessions,
-             (unsigned long long)now.fds, (unsigned long long)before->fds,
-             (unsigned long long)now.contexts, (unsigned long long)before->contexts);
+             (unsigned long long)now.sessions, (unsigned long long)calm->sessions,
+             (unsigned long long)now.fds, (unsigned long long)calm->fds,
+             (unsigned long long)now.contexts, (unsigned long long)calm->contexts);
     return now;
-}
-
-void house_assert_flat(const struct house_state *before, const struct house_state *after)
-{
-    assert_true(after->fds <= before->fds + REGIONS_AHEAD);
-    assert_int_equal(after->threads, before->threads);
-    assert_int_equal(after->sessions, before->sessions);
-    assert_int_equal(after->contexts, before->contexts);
-#ifndef __SANITIZE_ADDRESS__ /* which keeps freed memory for a while */
-    assert_true(after->rss_bytes < before->rss_bytes + (8u << 20));
-#endif
-    assert_int_equal(after->step_allocations, 0);
 }
 
 /* ---- the honest client ----------------------------------------------------------------------- */
@@ -307,7 +306,7 @@ static void *honest_main(void *arg)
     struct peer p;
     char *text = malloc(sizeof honest->solo);
 
-    peer_open(&p, honest->house->socket, "honest");
+    peer_open(&p, house.socket, "honest");
     do { /* at least one round, however early the end is */
         one_answer(&p, text, sizeof honest->solo);
         honest->n_rounds++;
@@ -318,17 +317,18 @@ static void *honest_main(void *arg)
     return NULL;
 }
 
-void honest_start(struct honest *honest, const struct house *house)
+struct honest *honest_start(void)
 {
+    struct honest *honest = calloc(1, sizeof *honest);
     struct peer p;
 
-    memset(honest, 0, sizeof *honest);
-    honest->house = house;
-    peer_open(&p, house->socket, "solo");
+    assert_non_null(honest);
+    peer_open(&p, house.socket, "solo");
     one_answer(&p, honest->solo, sizeof honest->solo);
     peer_close(&p);
     assert_true(strlen(honest->solo) > HONEST_TOKENS);
     assert_int_equal(pthread_create(&honest->thread, NULL, honest_main, honest), 0);
+    return honest;
 }
 
 void honest_stop(struct honest *honest)
@@ -337,4 +337,5 @@ void honest_stop(struct honest *honest)
     (void)pthread_join(honest->thread, NULL);
     assert_true(honest->n_rounds > 0);
     assert_int_equal(honest->n_wrong, 0);
+    free(honest);
 }

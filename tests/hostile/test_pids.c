@@ -26,10 +26,6 @@
 #define SO_PEERPIDFD 77 /* Linux 6.5 */
 #endif
 
-static const char *ingled;
-static struct house house;
-static struct house_state calm;
-
 /* What the processes of a test tell each other. */
 static struct {
     _Atomic pid_t holder;       /* of the dead client's socket */
@@ -41,19 +37,9 @@ static struct {
 
 static int set_up(void **state)
 {
-    (void)state;
     shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     assert_true(shared != MAP_FAILED);
-    house_open(&house, ingled, NULL, NULL);
-    calm = house_calm(&house);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    house_close(&house);
-    return munmap(shared, sizeof *shared);
+    return house_open(state);
 }
 
 /* fork(), where the child gets this pid; -1 with errno as clone3 has it. */
@@ -119,7 +105,6 @@ static void be_a_stranger(void)
 /* Neither the end of the socket tells, since a child still holds it, nor does the number. */
 static void a_dead_client_is_noticed_although_its_pid_lives_again(void **state)
 {
-    struct house_state now;
     pid_t pid = fork();
 
     (void)state;
@@ -130,11 +115,10 @@ static void a_dead_client_is_noticed_although_its_pid_lives_again(void **state)
         (void)usleep(10000);
     }
     assert_int_not_equal(shared->holder, 0);
-    assert_int_equal(house_look(&house).sessions, calm.sessions + 1);
+    assert_int_equal(house_look().sessions, house.calm.sessions + 1);
     hand_over(pid, be_a_stranger);
-    now = house_settle(&house, &calm);
-    assert_int_equal(now.sessions, calm.sessions);
-    assert_true(house_logged(&house, "its process is gone"));
+    (void)house_settle();
+    assert_true(house_logged("its process is gone"));
     end(shared->holder);
     end(pid);
 }
@@ -187,7 +171,7 @@ static void a_lost_session_is_not_for_the_next_process_of_its_pid(void **state)
     }
     first = shared->client_id;
     assert_int_not_equal(first, 0);
-    assert_int_equal(house_look(&house).sessions, calm.sessions + 1); /* lost, but kept */
+    assert_int_equal(house_look().sessions, house.calm.sessions + 1); /* lost, but kept */
     hand_over(pid, ask_for_the_session);
     for (int i = 0; i < 500 && shared->verdict == 0; i++) {
         (void)usleep(10000);
@@ -195,7 +179,7 @@ static void a_lost_session_is_not_for_the_next_process_of_its_pid(void **state)
     assert_int_equal(shared->verdict, 1);
     assert_int_not_equal(shared->client_id, first);
     end(pid);
-    (void)house_settle(&house, &calm);
+    (void)house_settle();
 }
 
 /* ---- the first owner has only connected ------------------------------------------------------ */
@@ -271,7 +255,7 @@ static void a_connection_is_not_for_the_next_process_of_its_pid(void **state)
     assert_int_equal(shared->verdict, 2);
     end(pid);
     (void)close(half_open);
-    (void)house_settle(&house, &calm);
+    (void)house_settle();
 }
 
 static bool pids_can_be_chosen(void)
@@ -302,12 +286,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_connection_is_not_for_the_next_process_of_its_pid),
     };
 
-    if (argc != 2) {
-        return 2;
-    }
     if (!pids_can_be_chosen()) {
         return 77;
     }
-    ingled = argv[1];
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    house_prepare(argc, argv, NULL);
+    return cmocka_run_group_tests(tests, set_up, house_close);
 }

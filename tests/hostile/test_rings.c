@@ -20,27 +20,6 @@
 #include "shm/check.h"
 #include "tests/hostile/house.h"
 
-static const char *ingled; /* path, from the command line */
-static struct house house;
-static struct house_state calm;
-
-static int set_up(void **state)
-{
-    static const char *const args[] = {"--spin-us", "20", NULL};
-
-    (void)state;
-    house_open(&house, ingled, NULL, args);
-    calm = house_calm(&house);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    house_close(&house);
-    return 0;
-}
-
 static uint32_t *word(struct peer *p, size_t offset)
 {
     return (uint32_t *)((uint8_t *)p->c2s.base + offset);
@@ -241,14 +220,11 @@ static uint64_t next_random(uint64_t *s)
 /* Entries of random bytes, half of them made plausible so that they get further. */
 static void entries_of_random_bytes_hurt_nobody(void **state)
 {
-    struct honest *honest = malloc(sizeof *honest);
+    struct honest *honest = honest_start();
     uint64_t seed = 0x1234567;
     uint32_t n_dropped = 0;
-    struct house_state after;
 
     (void)state;
-    assert_non_null(honest);
-    honest_start(honest, &house);
     for (int round = 0; round < 60; round++) {
         struct peer p;
         uint32_t code;
@@ -285,9 +261,7 @@ static void entries_of_random_bytes_hurt_nobody(void **state)
     }
     assert_true(n_dropped > 0);
     honest_stop(honest);
-    free(honest);
-    after = house_settle(&house, &calm);
-    house_assert_flat(&calm, &after);
+    (void)house_settle();
 }
 
 struct mutator {
@@ -315,14 +289,11 @@ static void *mutate(void *arg)
 
 static void a_client_that_rewrites_what_is_read_hurts_nobody(void **state)
 {
-    struct honest *honest = malloc(sizeof *honest);
-    struct house_state after;
+    struct honest *honest = honest_start();
     uint64_t end = (uint64_t)time(NULL) + 4;
     uint32_t n_sessions = 0;
 
     (void)state;
-    assert_non_null(honest);
-    honest_start(honest, &house);
     while ((uint64_t)time(NULL) < end || n_sessions < 3) {
         struct peer p;
         struct mutator m = {.p = &p};
@@ -359,30 +330,26 @@ static void a_client_that_rewrites_what_is_read_hurts_nobody(void **state)
         peer_close(&p);
     }
     honest_stop(honest);
-    free(honest);
-    after = house_settle(&house, &calm);
-    house_assert_flat(&calm, &after);
+    (void)house_settle();
 }
 
 static void a_client_that_floods_its_doorbell_is_counted_and_unheard(void **state)
 {
-    struct honest *honest = malloc(sizeof *honest);
+    struct honest *honest = honest_start();
     struct house_state before, after;
     struct peer p;
     struct ingle_cqe cqe;
     time_t start;
 
     (void)state;
-    assert_non_null(honest);
-    honest_start(honest, &house);
     peer_open(&p, house.socket, "ringer");
-    before = house_look(&house);
+    before = house_look();
     start = time(NULL);
     do {
         for (int i = 0; i < 100000; i++) {
             peer_ring(&p);
         }
-        after = house_look(&house);
+        after = house_look();
     } while (after.floods == before.floods && time(NULL) < start + 5);
     /* Counted, or on a machine so busy that io was not woken often enough to count it: then it has
      * not cost more than what is allowed either. */
@@ -392,23 +359,19 @@ static void a_client_that_floods_its_doorbell_is_counted_and_unheard(void **stat
     assert_true(peer_completion(&p, &cqe, 2000)); /* late, but heard */
     peer_close(&p);
     honest_stop(honest);
-    free(honest);
-    after = house_settle(&house, &calm);
-    house_assert_flat(&calm, &after);
+    after = house_settle();
 }
 
 /* The client shares the eventfd's file description: it can make it blocking and fill it. The
  * runtime never writes to it, so nothing happens. */
 static void a_full_and_blocking_eventfd_does_not_stop_the_runtime(void **state)
 {
-    struct honest *honest = malloc(sizeof *honest);
+    struct honest *honest = honest_start();
     uint64_t most = UINT64_MAX - 1;
     struct peer p;
     struct ingle_sqe sqe;
 
     (void)state;
-    assert_non_null(honest);
-    honest_start(honest, &house);
     peer_open(&p, house.socket, "trapper");
     __atomic_store_n(word(&p, offsetof(struct ingle_c2s_ctl, need_wake)),
                      INGLE_WAKE_FUTEX | INGLE_WAKE_BELL, __ATOMIC_SEQ_CST);
@@ -420,7 +383,6 @@ static void a_full_and_blocking_eventfd_does_not_stop_the_runtime(void **state)
     assert_int_equal(peer_finish(&p, 1, NULL, 0), 500);
     honest_stop(honest);
     peer_close(&p);
-    free(honest);
 }
 
 /* ---- consumers that do not consume ------------------------------------------------------------
@@ -428,15 +390,13 @@ static void a_full_and_blocking_eventfd_does_not_stop_the_runtime(void **state)
 
 static void a_stopped_consumer_is_parked_and_goes_on_where_it_was(void **state)
 {
-    struct honest *honest = malloc(sizeof *honest);
+    struct honest *honest = honest_start();
     int report[2];
     pid_t child;
     struct timespec ms300 = {0, 300000000};
     char answer = 'x';
 
     (void)state;
-    assert_non_null(honest);
-    honest_start(honest, &house);
     assert_int_equal(pipe(report), 0);
     child = fork();
     assert_true(child >= 0);
@@ -457,7 +417,7 @@ static void a_stopped_consumer_is_parked_and_goes_on_where_it_was(void **state)
     assert_int_equal(waitpid(child, NULL, WUNTRACED), child);
     for (int i = 0; i < 8; i++) { /* 2.4 s: the ring is full within the first millisecond */
         (void)nanosleep(&ms300, NULL);
-        assert_true(house_look(&house).running >= 1);
+        assert_true(house_look().running >= 1);
     }
     assert_int_equal(kill(child, SIGCONT), 0);
     assert_int_equal(read(report[0], &answer, 1), 1);
@@ -466,7 +426,6 @@ static void a_stopped_consumer_is_parked_and_goes_on_where_it_was(void **state)
     (void)close(report[0]);
     (void)close(report[1]);
     honest_stop(honest);
-    free(honest);
 }
 
 static void a_client_that_reads_no_completions_is_not_served_until_it_does(void **state)
@@ -587,15 +546,16 @@ static void more_requests_than_max_inflight_are_refused(void **state)
 
 static void after_all_of_it_the_runtime_is_as_it_was(void **state)
 {
-    struct house_state after = house_settle(&house, &calm);
+    struct house_state after;
 
     (void)state;
-    house_assert_flat(&calm, &after);
-    assert_true(after.violations > calm.violations);
+    after = house_settle();
+    assert_true(after.violations > house.calm.violations);
 }
 
 int main(int argc, char **argv)
 {
+    static const char *const args[] = {"--spin-us", "20", NULL};
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_tail_that_is_too_far_ahead_ends_the_session),
         cmocka_unit_test(a_tail_that_moves_back_ends_the_session),
@@ -617,9 +577,6 @@ int main(int argc, char **argv)
         cmocka_unit_test(after_all_of_it_the_runtime_is_as_it_was),
     };
 
-    if (argc != 2) {
-        return 2;
-    }
-    ingled = argv[1];
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    house_prepare(argc, argv, args);
+    return cmocka_run_group_tests(tests, house_open, house_close);
 }
