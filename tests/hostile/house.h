@@ -48,7 +48,8 @@ struct house_state house_settle(void);
 struct honest {
     pthread_t thread;
     _Atomic bool stop;
-    uint32_t n_rounds, n_wrong;
+    _Atomic uint32_t n_rounds;
+    uint32_t n_wrong;
     char solo[65536]; /* the answer that it got when it was alone */
 };
 struct honest *honest_start(void);

@@ -66,6 +66,7 @@ static void hand_over(pid_t pid, void (*second)(void))
     assert_int_equal(waitpid(pid, NULL, 0), pid);
     again = fork_as(pid);
     if (again == 0) {
+        (void)close(early);
         second();
         _exit(0);
     }
