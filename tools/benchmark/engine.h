@@ -2,6 +2,8 @@
  * configuration. */
 #ifndef INGLE_TOOLS_BENCHMARK_ENGINE_H
 #define INGLE_TOOLS_BENCHMARK_ENGINE_H
+#include <limits.h>
+
 #include "tools/benchmark/bench.h"
 
 enum engine_who {
@@ -29,6 +31,7 @@ enum engine_model {
 #define ENGINE_TOKENS    128
 #define ENGINE_SHORT     16 /* a prompt that is beside the point */
 #define ENGINE_SEQUENCES 8
+#define ENGINE_PEERS_MAX 3
 
 /* Only ints, so that equal cells are equal bytes. */
 struct engine_cell {
@@ -46,9 +49,31 @@ struct engine_model_info {
     double macs;  /* of the matrices that every prompt token meets: the head serves the last only */
     double bytes; /* of all that one decoded token reads, as the file has them */
 };
+/* ---- rows.c ---- */
+
 extern const struct engine_model_info engine_models[ENGINE_MODEL_N];
 /* Its file in the bench's own folder. */
-void engine_model_path(const struct bench *b, enum engine_model model, char ret_path[4096]);
+void engine_model_path(const struct bench *b, enum engine_model model, char ret_path[PATH_MAX]);
+
+enum engine_row_kind {
+    ENGINE_ROW_RATIO,      /* ours / the fastest of the peers' */
+    ENGINE_ROW_SCALE_READ, /* the same; the goal is what the machine's reading gains by 2 threads */
+    ENGINE_ROW_SCALE_INT8, /* and its multiply-adds */
+    ENGINE_ROW_INT8,       /* multiply-adds of ours / of the machine */
+    ENGINE_ROW_READ,       /* bytes of ours / of the machine */
+    ENGINE_ROW_ERROR,      /* mean |difference of log p| */
+    ENGINE_ROW_LIMIT_INT8, /* the machine's own */
+    ENGINE_ROW_LIMIT_READ
+};
+
+struct engine_row {
+    const char *name;
+    enum engine_row_kind kind;
+    double floor, goal;
+    struct engine_cell ours, peers[ENGINE_PEERS_MAX];
+};
+extern const struct engine_row engine_rows[];
+extern const size_t engine_row_n;
 
 /* ---- ours.c: a private ingled for each number of threads, started when first asked ---- */
 

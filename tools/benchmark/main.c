@@ -118,7 +118,7 @@ static void row_json(const struct bench *b, const struct bench_row *row, FILE *o
 
 static const char *short_number(double x, char text[16])
 {
-    (void)snprintf(text, 16, isnan(x) ? "-" : fabs(x) < 1e4 ? "%.3g" : "%.0f", x);
+    (void)snprintf(text, 16, isnan(x) ? "-" : fabs(x) < 999.5 ? "%.3g" : "%.0f", x);
     return text;
 }
 
@@ -143,6 +143,7 @@ static void row_text(const struct bench *b, const struct bench_row *row)
 {
     char value[16], floor_text[16], goal[16], ours[16], peer[16], quality[16], peer_quality[16];
     char spread[16], errors[40] = "-";
+    const char *words = verdict(row);
     static const char *suite;
 
     if (b->n_rows == 0) {
@@ -158,10 +159,11 @@ static void row_text(const struct bench *b, const struct bench_row *row)
         (void)snprintf(errors, sizeof errors, "%s/%s", short_number(row->quality, quality),
                        short_number(row->peer_quality, peer_quality));
     }
-    (void)printf("%-36s %8s %-6s %7s %7s %8s %8s %6s %13s  %s\n", row->name,
+    (void)printf("%-36s %8s %-6s %7s %7s %8s %8s %6s %13s%s%s\n", row->name,
                  short_number(row->value, value), row->unit, short_number(row->floor, floor_text),
                  short_number(row->goal, goal), short_number(row->ours, ours),
-                 short_number(row->peer, peer), spread, errors, verdict(row));
+                 short_number(row->peer, peer), spread, errors, words[0] == '\0' ? "" : "  ",
+                 words);
 }
 
 void bench_report(struct bench *b, const struct bench_row *row)

@@ -1,45 +1,46 @@
-"""OpenVINO GenAI for tools/bench: peer_openvino.py FD THREADS. One order a line on the socket FD,
-`VERB PROMPT_TOKENS TOKENS SEQUENCES MODEL.gguf`, one line of answer: tokens per second, or a
-sentence. Verbs as in engine.h: prefill, decode, together. Models stay loaded, as converting one
-takes many seconds; the process sleeps between orders, and ends when the socket does.
+"""OpenVINO GenAI for tools/bench.
 
-Everything goes through the pipeline with continuous batching, one step of it at a time, so that a
-step's time can be taken. Prompts are random ids, new each time; nothing is cached between them.
+peer_openvino.py FD THREADS: one order a line on the socket FD,
+`VERB PROMPT_TOKENS TOKENS SEQUENCES MODEL.gguf`, one line of answer: tokens per second, or a
+sentence. Verbs as in engine.h: prefill, decode, together. A model stays loaded, as converting it
+takes many seconds; the process sleeps between orders, and ends when the socket does. Everything
+goes through the pipeline with continuous batching, one step at a time, so that steps can be timed;
+LLMPipeline is no faster for one sequence, nor are groups of int8 activations other than its 32.
+
+peer_openvino.py quality MODEL.gguf GOLDEN.json THREADS: mean |difference of log p| on a golden
+file (tests/model/golden/README.md), by the same converted model.
 """
-import gc
+import json
+import os
 import random
 import socket
 import sys
+import tempfile
 import time
 
 import numpy
 import openvino
 import openvino_genai as genai
 
-THREADS = int(sys.argv[2])
-GROUPS = (32, 64)  # activations in int8 by groups of so many: tried at the first order
 pipelines = {}
-best = {}
 counter = 0
 
 
-def pipeline(model, group):
-    key = (model, group)
-    if key not in pipelines:
+def pipeline(model, threads):
+    if model not in pipelines:
         scheduler = genai.SchedulerConfig()
         scheduler.enable_prefix_caching = False
         scheduler.max_num_batched_tokens = 4096
         scheduler.cache_size = 1
-        pipelines[key] = genai.ContinuousBatchingPipeline(
-            model, scheduler, "CPU",
-            {"INFERENCE_NUM_THREADS": THREADS, "DYNAMIC_QUANTIZATION_GROUP_SIZE": str(group)}, {})
-        run(pipelines[key], 64, 4, 1)
-    return pipelines[key]
+        pipelines[model] = genai.ContinuousBatchingPipeline(
+            model, scheduler, "CPU", {"INFERENCE_NUM_THREADS": threads}, {})
+        run(pipelines[model], 64, 4, 1)
+    return pipelines[model]
 
 
 def run(pipe, prompt_tokens, tokens, sequences):
-    """Seconds until every sequence had its first token, then (seconds, tokens) of the other
-    steps in which all of them ran."""
+    """Fresh random prompts. Seconds until every sequence has its first token; seconds and tokens
+    of the steps after that."""
     global counter
     config = genai.GenerationConfig()
     config.max_new_tokens = tokens
@@ -49,49 +50,76 @@ def run(pipe, prompt_tokens, tokens, sequences):
     start = time.perf_counter()
     for _ in range(sequences):
         counter += 1
-        ids = [random.randrange(1000, 40000) for _ in range(prompt_tokens)]
-        ids = openvino.Tensor(numpy.array([ids], dtype=numpy.int64))
-        handles.append(pipe.add_request(counter, ids, config))
+        ids = [[random.randrange(1000, 40000) for _ in range(prompt_tokens)]]
+        handles.append(pipe.add_request(
+            counter, openvino.Tensor(numpy.array(ids, dtype=numpy.int64)), config))
     got = [0] * sequences
     first = last = None
     steady = 0
     while pipe.has_non_finished_requests():
         pipe.step()
-        now = time.perf_counter()
+        last = time.perf_counter()
         before = sum(got)
         for i, handle in enumerate(handles):
             while handle.can_read():
                 got[i] += sum(len(out.generated_ids) for out in handle.read().values())
-        if first is not None and max(got) <= tokens:
+        if first is not None:
             steady += sum(got) - before
-            last = now
-        elif first is None and min(got) > 0:
-            first = now
-    return first - start, ((last or first) - first, steady)
+        elif min(got) > 0:
+            first = last
+    return first - start, last - first, steady
 
 
-def speed(pipe, verb, prompt_tokens, tokens, sequences):
+def answer(order, threads):
+    verb, prompt_tokens, tokens, sequences, model = order.strip().split(maxsplit=4)
+    pipe = pipeline(model, threads)
     if verb == "prefill":
-        return prompt_tokens / run(pipe, prompt_tokens, 1, 1)[0]
-    seconds, steady = run(pipe, prompt_tokens, tokens, sequences if verb == "together" else 1)[1]
+        return int(prompt_tokens) / run(pipe, int(prompt_tokens), 1, 1)[0]
+    _, seconds, steady = run(pipe, int(prompt_tokens), int(tokens),
+                             int(sequences) if verb == "together" else 1)
     return steady / seconds
 
 
-def answer(order):
-    verb, prompt_tokens, tokens, sequences, model = order.strip().split(maxsplit=4)
-    what = (verb, int(prompt_tokens), int(tokens), int(sequences))
-    return speed(pipeline(model, 32), *what)
-
-
-def main():
-    orders = socket.socket(fileno=int(sys.argv[1])).makefile("rw")
+def serve(fd, threads):
+    orders = socket.socket(fileno=fd).makefile("rw")
     for order in orders:
         try:
-            orders.write(f"{answer(order):.6g}\n")
+            line = f"{answer(order, threads):.6g}"
         except Exception as error:  # whatever it is, the bench goes on without this figure
-            orders.write(f"{type(error).__name__}: {error}".replace("\n", " ") + "\n")
+            line = f"{type(error).__name__}: {error}".replace("\n", " ")
+        orders.write(line + "\n")
         orders.flush()
 
 
+def quality(model, golden, threads):
+    with open(golden, encoding="utf-8") as file:
+        prompts = json.load(file)["prompts"]
+    with tempfile.TemporaryDirectory() as folder:  # the converted model is written beside its file
+        link = os.path.join(folder, "model.gguf")
+        os.symlink(os.path.abspath(model), link)
+        genai.LLMPipeline(link, "CPU", enable_save_ov_model=True)
+        compiled = openvino.Core().compile_model(
+            os.path.join(folder, "openvino_model.xml"), "CPU", {"INFERENCE_NUM_THREADS": threads})
+        request = compiled.create_infer_request()
+        errors = [prompt_errors(request, prompt) for prompt in prompts]
+    return numpy.concatenate(errors).mean()
+
+
+def prompt_errors(request, prompt):
+    n = len(prompt["ids"])
+    ids = numpy.array([prompt["ids"]], dtype=numpy.int64)
+    request.reset_state()
+    result = request.infer({"input_ids": ids, "attention_mask": numpy.ones_like(ids),
+                            "position_ids": numpy.arange(n, dtype=numpy.int64)[None],
+                            "beam_idx": numpy.zeros(1, dtype=numpy.int32)})
+    logits = result["logits"][0, :-1].astype(numpy.float64)
+    logits -= logits.max(-1, keepdims=True)
+    chosen = logits[numpy.arange(n - 1), ids[0, 1:]] - numpy.log(numpy.exp(logits).sum(-1))
+    return abs(chosen - numpy.array(prompt["next_logprob"]))
+
+
 if __name__ == "__main__":
-    main()
+    if sys.argv[1] == "quality":
+        print(f"{quality(sys.argv[2], sys.argv[3], int(sys.argv[4])):.6f}")
+    else:
+        serve(int(sys.argv[1]), int(sys.argv[2]))

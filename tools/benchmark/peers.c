@@ -87,7 +87,7 @@ static double bench_reply(const char *reply)
 static double batched_reply(const char *reply)
 {
     const char *line = strchr(reply, '{');
-    struct json_object *object = line == NULL ? NULL : json_parse(line, strcspn(line, "\n"));
+    struct json_object *object = line == NULL ? NULL : json_parse(line, strlen(line));
     double speed = json_object_get_double(json_get(object, "speed_tg"));
 
     json_object_put(object);
