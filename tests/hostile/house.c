@@ -203,9 +203,7 @@ void house_ask(const char *json, char *room, size_t bytes)
         at += h.payload_bytes;
         room[at] = '\0';
     } while (at == 0 || (h.flags & (INGLE_CTL_F_MORE | INGLE_CTL_F_PROGRESS)) != 0);
-    h = (struct ingle_ctl_hdr){.magic = INGLE_MAGIC, .type = INGLE_CTL_GOODBYE};
-    peer_send(p.sock, &h, sizeof h);
-    peer_close(&p);
+    peer_leave(&p);
 }
 
 static uint64_t number(struct json_object *root, const char *part, const char *key)

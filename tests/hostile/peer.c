@@ -172,6 +172,14 @@ void peer_close(struct peer *p)
     p->sock = p->doorbell = p->c2s.fd = p->s2c.fd = -1;
 }
 
+void peer_leave(struct peer *p)
+{
+    const struct ingle_ctl_hdr h = {.magic = INGLE_MAGIC, .type = INGLE_CTL_GOODBYE};
+
+    (void)send(p->sock, &h, sizeof h, MSG_NOSIGNAL); /* the runtime may have gone first */
+    peer_close(p);
+}
+
 uint32_t peer_put(struct peer *p, const void *bytes, uint32_t n)
 {
     uint32_t off = p->arena_end;
@@ -266,20 +274,18 @@ bool peer_is_dropped(struct peer *p, uint32_t *ret_code, int timeout_ms)
 {
     uint64_t end_ms = now_ms() + (uint64_t)timeout_ms;
     uint8_t msg[INGLE_CTL_BYTES_MAX];
+    struct pollfd in = {.fd = p->sock, .events = POLLIN};
 
     *ret_code = 0;
-    while (now_ms() < end_ms) {
-        struct pollfd in = {.fd = p->sock, .events = POLLIN};
-        ssize_t n;
+    do {
+        while (poll(&in, 1, timeout_ms == 0 ? 0 : 20) == 1) {
+            ssize_t n = recv(p->sock, msg, sizeof msg, 0);
 
-        if (poll(&in, 1, 20) != 1) {
-            continue;
+            if (n <= 0) {
+                return true;
+            }
+            (void)take_reject(msg, n, ret_code);
         }
-        n = recv(p->sock, msg, sizeof msg, 0);
-        if (n <= 0) {
-            return true;
-        }
-        (void)take_reject(msg, n, ret_code);
-    }
+    } while (now_ms() < end_ms);
     return false;
 }

@@ -32,6 +32,8 @@ bool peer_attach(struct peer *p, const char *path, const struct ingle_ctl_hello 
                  uint32_t *ret_code);
 void peer_open(struct peer *p, const char *path, const char *name);
 void peer_close(struct peer *p);
+/* The same after a GOODBYE: the session is not kept for a client that comes back. */
+void peer_leave(struct peer *p);
 
 /* Copy into the arena; returns the offset. */
 uint32_t peer_put(struct peer *p, const void *bytes, uint32_t n);

@@ -446,17 +446,11 @@ static void a_uid_has_64_sessions_and_gets_room_again_when_one_ends(void **state
     assert_int_equal(n, 64);
     assert_false(peer_attach(&extra, house.socket, &hello, &code));
     assert_int_equal(code, INGLE_REJECT_TOO_MANY);
-    peer_send(crowd[0].sock,
-              &(struct ingle_ctl_hdr){.magic = INGLE_MAGIC, .type = INGLE_CTL_GOODBYE},
-              sizeof(struct ingle_ctl_hdr));
-    peer_close(&crowd[0]);
+    peer_leave(&crowd[0]);
     (void)usleep(100000);
     assert_true(peer_attach(&crowd[0], house.socket, &hello, &code));
     for (uint32_t i = 0; i < n; i++) {
-        peer_send(crowd[i].sock,
-                  &(struct ingle_ctl_hdr){.magic = INGLE_MAGIC, .type = INGLE_CTL_GOODBYE},
-                  sizeof(struct ingle_ctl_hdr));
-        peer_close(&crowd[i]);
+        peer_leave(&crowd[i]);
     }
     free(crowd);
     (void)house_settle();
