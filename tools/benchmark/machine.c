@@ -12,17 +12,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <immintrin.h>
 
 #include "tools/benchmark/bench.h"
+#include "tools/benchmark/machine_work.h"
 
 #define THREADS_MAX  256
 #define PASSES       7
 #define BUFFER_BYTES (512u << 20) /* of all threads together: many times any cache we expect */
-#define BLOCK_BYTES  512u
-#define INT8_LOOPS   (4u << 20)
-#define CHAINS       12u /* more than latency times units, few enough for 16 registers */
 
 int machine_cores(void)
 {
@@ -57,122 +57,16 @@ int machine_cores(void)
     return n > 0 ? n : 1;
 }
 
-struct worker {
-    pthread_t thread;
-    pthread_barrier_t *barrier;
-    void (*work)(struct worker *w);
-    const uint8_t *data; /* of machine_read */
-    size_t bytes;
-    uint64_t result; /* so that the compiler cannot leave the work out */
-};
-
-/* ---- reading --------------------------------------------------------------------------------- */
-
-/* Eight loads of 64 bytes at a time into eight sums, in whatever registers the caller's target
- * has. */
-static inline __attribute__((always_inline)) uint64_t read_all(const uint8_t *data, size_t bytes)
+static void read_plain(struct machine_worker *w)
 {
-    typedef uint64_t line __attribute__((vector_size(64)));
-    line sum[BLOCK_BYTES / 64] = {{0}};
-    uint64_t result = 0;
-
-    for (size_t at = 0; at + BLOCK_BYTES <= bytes; at += BLOCK_BYTES) {
-        const line *block = (const line *)(const void *)(data + at);
-
-        for (size_t i = 0; i < BLOCK_BYTES / 64; i++) {
-            sum[i] ^= block[i];
-        }
-    }
-    for (size_t i = 0; i < BLOCK_BYTES / 64; i++) {
-        result += sum[i][0] + sum[i][7];
-    }
-    return result;
-}
-
-__attribute__((target("avx512f"))) static void read_avx512(struct worker *w)
-{
-    w->result += read_all(w->data, w->bytes);
-}
-
-__attribute__((target("avx2"))) static void read_avx2(struct worker *w)
-{
-    w->result += read_all(w->data, w->bytes);
-}
-
-static void read_plain(struct worker *w)
-{
-    w->result += read_all(w->data, w->bytes);
-}
-
-/* ---- multiply-adds --------------------------------------------------------------------------- */
-
-/* The operand goes through an empty asm in each turn: the compiler must not take a product out of
- * the loop. */
-__attribute__((target("avx512f,avx512vnni"))) static void int8_avx512(struct worker *w)
-{
-    __m512i sum[CHAINS], a = _mm512_set1_epi8(3), b = _mm512_set1_epi8(1);
-
-    for (size_t i = 0; i < CHAINS; i++) {
-        sum[i] = _mm512_setzero_si512();
-    }
-    for (uint32_t n = 0; n < INT8_LOOPS; n++) {
-        __asm__("" : "+v"(a));
-        for (size_t i = 0; i < CHAINS; i++) {
-            sum[i] = _mm512_dpbusd_epi32(sum[i], a, b);
-        }
-    }
-    for (size_t i = 0; i < CHAINS; i++) {
-        w->result += (uint64_t)_mm512_reduce_add_epi32(sum[i]);
-    }
-}
-
-static inline __attribute__((always_inline, target("avx2"))) uint64_t total_avx2(__m256i x)
-{
-    return (uint64_t)_mm256_extract_epi32(x, 0) + (uint64_t)_mm256_extract_epi32(x, 7);
-}
-
-__attribute__((target("avx2,avxvnni"))) static void int8_avxvnni(struct worker *w)
-{
-    __m256i sum[CHAINS], a = _mm256_set1_epi8(3), b = _mm256_set1_epi8(1);
-
-    for (size_t i = 0; i < CHAINS; i++) {
-        sum[i] = _mm256_setzero_si256();
-    }
-    for (uint32_t n = 0; n < INT8_LOOPS; n++) {
-        __asm__("" : "+x"(a));
-        for (size_t i = 0; i < CHAINS; i++) {
-            sum[i] = _mm256_dpbusd_avx_epi32(sum[i], a, b);
-        }
-    }
-    for (size_t i = 0; i < CHAINS; i++) {
-        w->result += total_avx2(sum[i]);
-    }
-}
-
-__attribute__((target("avx2"))) static void int8_avx2(struct worker *w)
-{
-    __m256i sum[CHAINS], a = _mm256_set1_epi8(3), b = _mm256_set1_epi8(1);
-    const __m256i ones = _mm256_set1_epi16(1);
-
-    for (size_t i = 0; i < CHAINS; i++) {
-        sum[i] = _mm256_setzero_si256();
-    }
-    for (uint32_t n = 0; n < INT8_LOOPS; n++) {
-        for (size_t i = 0; i < CHAINS; i++) {
-            __asm__("" : "+x"(a));
-            sum[i] = _mm256_add_epi32(sum[i], _mm256_madd_epi16(_mm256_maddubs_epi16(a, b), ones));
-        }
-    }
-    for (size_t i = 0; i < CHAINS; i++) {
-        w->result += total_avx2(sum[i]);
-    }
+    w->result += machine_read_lines(w->data, w->bytes);
 }
 
 /* ---- several threads ------------------------------------------------------------------------- */
 
 static void *run(void *arg)
 {
-    struct worker *w = arg;
+    struct machine_worker *w = arg;
 
     for (int pass = 0; pass < PASSES; pass++) {
         (void)pthread_barrier_wait(w->barrier);
@@ -183,7 +77,7 @@ static void *run(void *arg)
 }
 
 /* Seconds of the best pass in which every thread does its work once; NAN: no threads. */
-static double best_pass(struct worker *workers, int n)
+static double best_pass(struct machine_worker *workers, int n)
 {
     pthread_barrier_t barrier;
     double best = (double)NAN;
@@ -221,14 +115,15 @@ static double best_pass(struct worker *workers, int n)
 
 double machine_read(int n)
 {
-    struct worker workers[THREADS_MAX] = {{0}};
+    struct machine_worker workers[THREADS_MAX] = {{0}};
+    machine_work_fn *work = machine_read_work();
     double best;
     uint8_t *data;
     size_t share;
 
-    n = n < THREADS_MAX ? n : THREADS_MAX;
-    share = BUFFER_BYTES / (size_t)n / BLOCK_BYTES * BLOCK_BYTES;
-    data = aligned_alloc(BLOCK_BYTES, share * (size_t)n);
+    n = n < 1 ? 1 : n < THREADS_MAX ? n : THREADS_MAX;
+    share = BUFFER_BYTES / (size_t)n / MACHINE_BLOCK_BYTES * MACHINE_BLOCK_BYTES;
+    data = aligned_alloc(MACHINE_BLOCK_BYTES, share * (size_t)n);
     if (data == NULL) {
         return (double)NAN;
     }
@@ -236,42 +131,77 @@ double machine_read(int n)
     for (int i = 0; i < n; i++) {
         workers[i].data = data + share * (size_t)i;
         workers[i].bytes = share;
-        workers[i].work = __builtin_cpu_supports("avx512f") ? read_avx512
-                          : __builtin_cpu_supports("avx2")  ? read_avx2
-                                                            : read_plain;
+        workers[i].work = work != NULL ? work : read_plain;
     }
     best = best_pass(workers, n);
     free(data);
     return (double)(share * (size_t)n) / best;
 }
 
-static bool has_avxvnni(void)
-{
-    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-
-    return __builtin_cpu_supports("avx2") && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 &&
-           (eax & 1u << 4) != 0;
-}
-
 double machine_int8(int n)
 {
-    struct worker workers[THREADS_MAX] = {{0}};
-    void (*work)(struct worker * w) = NULL;
-    double lanes = 32; /* products of one turn of one chain */
+    struct machine_worker workers[THREADS_MAX] = {{0}};
+    double products;
+    machine_work_fn *work = machine_int8_work(&products);
 
-    if (__builtin_cpu_supports("avx512vnni")) {
-        work = int8_avx512;
-        lanes = 64;
-    } else if (has_avxvnni()) {
-        work = int8_avxvnni;
-    } else if (__builtin_cpu_supports("avx2")) {
-        work = int8_avx2;
-    } else {
+    if (work == NULL) {
         return (double)NAN;
     }
-    n = n < THREADS_MAX ? n : THREADS_MAX;
+    n = n < 1 ? 1 : n < THREADS_MAX ? n : THREADS_MAX;
     for (int i = 0; i < n; i++) {
         workers[i].work = work;
     }
-    return lanes * CHAINS * INT8_LOOPS * n / best_pass(workers, n);
+    return products * n / best_pass(workers, n);
+}
+
+/* ---- others ---------------------------------------------------------------------------------- */
+
+static double seconds_of(const struct timeval *t)
+{
+    return (double)t->tv_sec + (double)t->tv_usec / 1e6;
+}
+
+/* Processor seconds of the whole machine outside idle, and of this process with the children that
+ * it has waited for. */
+static bool seconds_busy(double *ret_all, double *ret_own)
+{
+    unsigned long long user, nice, system, idle, iowait, irq, softirq, steal;
+    struct rusage self, children;
+    FILE *in = fopen("/proc/stat", "re");
+    int n = in == NULL ? 0
+                       : fscanf(in, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &user, &nice,
+                                &system, &idle, &iowait, &irq, &softirq, &steal);
+
+    if (in != NULL) {
+        (void)fclose(in);
+    }
+    if (n != 8 || getrusage(RUSAGE_SELF, &self) != 0 ||
+        getrusage(RUSAGE_CHILDREN, &children) != 0) {
+        return false;
+    }
+    *ret_all =
+        (double)(user + nice + system + irq + softirq + steal) / (double)sysconf(_SC_CLK_TCK);
+    *ret_own = seconds_of(&self.ru_utime) + seconds_of(&self.ru_stime) +
+               seconds_of(&children.ru_utime) + seconds_of(&children.ru_stime);
+    return true;
+}
+
+double machine_others(void)
+{
+    static double all, own;
+    static uint64_t since_ns;
+    double all_now, own_now, share = (double)NAN;
+    uint64_t now_ns = bench_now_ns();
+
+    if (!seconds_busy(&all_now, &own_now)) {
+        return share;
+    }
+    if (since_ns != 0) {
+        share = fmax(0, all_now - all - (own_now - own)) / ((double)(now_ns - since_ns) / 1e9) /
+                (double)sysconf(_SC_NPROCESSORS_ONLN);
+    }
+    all = all_now;
+    own = own_now;
+    since_ns = now_ns;
+    return share;
 }

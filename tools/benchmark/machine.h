@@ -8,5 +8,8 @@ int machine_cores(void);
 double machine_read(int n);
 /* Multiply-adds of bytes per second that n threads do together in registers. */
 double machine_int8(int n);
+/* Share of all processors, 0..1, that was busy for others since the last call, as far as the
+ * children of this process have been waited for; NAN at the first. */
+double machine_others(void);
 
 #endif

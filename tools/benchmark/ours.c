@@ -18,8 +18,8 @@
 #define OPENED_MAX  16
 #define PROMPT_MAX  2048
 #define REPLY_BYTES 65536
-#define EVAL_BYTES  (1 << 20)
-#define ID_FIRST    1000 /* the first few are control tokens and single bytes */
+#define EVAL_BYTES  (1u << 20)
+#define ID_FIRST    1000u /* the first few are control tokens and single bytes */
 
 struct opened {
     struct engine_cell cell; /* of which model, bits and activations count */
@@ -189,7 +189,7 @@ static struct opened *opened(const struct bench *b, struct ours *o, const struct
     }
     model->cell = *cell;
     model->slot = (uint16_t)json_get_int(object, "slot", 0);
-    model->n_vocab = (uint32_t)json_get_int(object, "n_vocab", 2 * ID_FIRST);
+    model->n_vocab = (uint32_t)json_get_int(object, "n_vocab", ID_FIRST + 1);
     json_object_put(object);
     if (submit(o, model, 0, 64, 4) < 0 || collect(o, &answer, 1, 64, NULL) < 0) {
         return NULL;
@@ -225,7 +225,7 @@ static double decode(struct ours *o, const struct opened *model, uint32_t depth)
 static double together(struct ours *o, const struct opened *model, uint32_t depth)
 {
     struct answer answers[ENGINE_SEQUENCES] = {{0}};
-    uint64_t token_ns[ENGINE_SEQUENCES * ENGINE_TOKENS] = {0};
+    uint64_t token_ns[(size_t)ENGINE_SEQUENCES * ENGINE_TOKENS] = {0};
     uint64_t from = 0, to = UINT64_MAX;
     size_t n = 0;
 
@@ -241,7 +241,7 @@ static double together(struct ours *o, const struct opened *model, uint32_t dept
         from = answers[i].first_ns > from ? answers[i].first_ns : from;
         to = answers[i].last_ns < to ? answers[i].last_ns : to;
     }
-    for (size_t i = 0; i < ENGINE_SEQUENCES * ENGINE_TOKENS; i++) {
+    for (size_t i = 0; i < sizeof token_ns / sizeof token_ns[0]; i++) {
         n += token_ns[i] > from && token_ns[i] <= to;
     }
     return to > from ? (double)n / ((double)(to - from) / 1e9) : (double)NAN;
@@ -263,10 +263,11 @@ double ours_measure(const struct bench *b, const struct engine_cell *cell)
 double ours_quality(const struct bench *b, const struct engine_cell *cell)
 {
     struct ours *o = started(b, 0);
-    char path[PATH_MAX], golden[PATH_MAX], kv_bits[8], activations[8];
-    const char *argv[] = {b->ingle,        "eval",      "-m",        path,
-                          golden,          "--json",    "--kv-bits", kv_bits,
-                          "--activations", activations, NULL};
+    char runtime_dir[PATH_MAX], path[PATH_MAX], golden[PATH_MAX], kv_bits[8], activations[8];
+    const char *argv[] = {"env",       runtime_dir, b->ingle,        "eval",
+                          "-m",        path,        golden,          "--json",
+                          "--kv-bits", kv_bits,     "--activations", activations,
+                          NULL};
     struct json_object *object;
     double value = (double)NAN;
     char *reply = o == NULL ? NULL : malloc(EVAL_BYTES);
@@ -278,7 +279,7 @@ double ours_quality(const struct bench *b, const struct engine_cell *cell)
     path_format(golden, "%s/tests/model/golden/%s", b->source, engine_models[cell->model].golden);
     (void)snprintf(kv_bits, sizeof kv_bits, "%d", cell->kv_bits);
     (void)snprintf(activations, sizeof activations, "%d", cell->activations);
-    (void)setenv("XDG_RUNTIME_DIR", o->runtime.folder, 1);
+    path_format(runtime_dir, "XDG_RUNTIME_DIR=%s", o->runtime.folder);
     if (proc_capture(argv, reply, EVAL_BYTES) == 0) {
         object = json_parse(reply, strlen(reply));
         value = json_object_get_double(json_get(json_get(object, "all"), "mean_abs_dlogp"));

@@ -43,8 +43,8 @@ const struct engine_model_info engine_models[ENGINE_MODEL_N] = {
     }
 
 const struct engine_row engine_rows[] = {
-    ROW(LIMIT_READ, NO, NO, "limit: read bandwidth", {0}),
-    ROW(LIMIT_INT8, NO, NO, "limit: int8 multiply-adds", {0}),
+    ROW(LIMIT_READ, NO, NO, "machine: read bandwidth", {0}),
+    ROW(LIMIT_INT8, NO, NO, "machine: int8 multiply-adds", {0}),
     ROW(RATIO, 4, NO, "prefill-512 smollm2 vs llama.cpp", OURS(PREFILL, SMOLLM2, 512),
         THEIRS(LLAMA, PREFILL, SMOLLM2, 512)),
     ROW(RATIO, NO, 1.05, "prefill-512 smollm2 vs openvino", OURS(PREFILL, SMOLLM2, 512),
