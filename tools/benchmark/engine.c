@@ -1,7 +1,7 @@
 /* Suite `engine`: prefill and decode of three small models, ours and the peers in turn within one
- * run, and both against what the machine can do. Owns the table of rows and the samples. A row is a
- * question about cells (engine.h); a cell is measured once in each round, however many rows ask for
- * it, and a ratio is the median of the rounds' ratios. Thread: main. */
+ * run, and both against what the machine can do. Owns the samples. A row (rows.c) is a question
+ * about cells (engine.h); a cell is measured once in each round, however many rows ask for it, and
+ * a ratio is the median of the rounds' ratios. Thread: main. */
 #include "tools/benchmark/engine.h"
 
 #include <math.h>
@@ -60,15 +60,14 @@ static bool takes_part(const struct bench *b, const struct engine_cell *cell)
 static void measure(const struct bench *b, const struct engine_cell *cell, int round)
 {
     static const char *const whats[] = {"", "prefill", "decode", "decode together"};
-    static const char *const whos[] = {"ours", "llama.cpp", "openvino", "ik_llama.cpp"};
     struct sample *s = takes_part(b, cell) ? sample_of(cell) : NULL;
 
     if (s == NULL || s->n > round) {
         return;
     }
     bench_progress(b, "round %d of %d: %s: %s, %s, %d tokens deep, kv %d bits", round + 1,
-                   b->rounds, whos[cell->who], engine_models[cell->model].name, whats[cell->what],
-                   cell->depth, cell->kv_bits);
+                   b->rounds, engine_who_names[cell->who], engine_models[cell->model].name,
+                   whats[cell->what], cell->depth, cell->kv_bits);
     s->value[s->n++] =
         cell->who == ENGINE_OURS ? ours_measure(b, &s->cell) : peer_measure(b, &s->cell);
 }

@@ -51,6 +51,7 @@ struct engine_model_info {
 };
 /* ---- rows.c ---- */
 
+extern const char *const engine_who_names[];
 extern const struct engine_model_info engine_models[ENGINE_MODEL_N];
 /* Its file in the bench's own folder. */
 void engine_model_path(const struct bench *b, enum engine_model model, char ret_path[PATH_MAX]);

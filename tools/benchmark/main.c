@@ -52,6 +52,7 @@ void bench_summary(double *samples, size_t n, double *ret_value, double *ret_spr
         }
     }
     *ret_value = bench_quantile(samples, n, 0.5);
+    *ret_value = (*ret_value + samples[n / 2]) / 2; /* of an even number: between the middle two */
     *ret_spread = (samples[n - 1] - samples[0]) / *ret_value;
 }
 

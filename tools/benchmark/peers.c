@@ -19,8 +19,6 @@
 #define REPLY_BYTES 65536
 #define LEARNED_MAX 64
 
-static const char *const who_names[] = {"ours", "llama.cpp", "openvino", "ik_llama.cpp"};
-
 /* A program of llama.cpp or ik_llama.cpp: false where there is none. */
 static bool find_program(const struct bench *b, enum engine_who who, const char *name,
                          char ret_path[PATH_MAX])
@@ -270,7 +268,7 @@ double peer_quality(const struct bench *b, const struct engine_cell *cell)
     path_format(path, "%s/quality", b->cache);
     in = fopen(path, "re");
     while (in != NULL && fscanf(in, "%31s %31s %d %lf", who, model, &kv_bits, &value) == 4) {
-        if (strcmp(who, who_names[cell->who]) == 0 && kv_bits == cell->kv_bits &&
+        if (strcmp(who, engine_who_names[cell->who]) == 0 && kv_bits == cell->kv_bits &&
             strcmp(model, engine_models[cell->model].name) == 0) {
             found = value;
         }

@@ -19,6 +19,7 @@ th { font-weight: 500; color: var(--soft); text-align: right; font-size: .85rem 
 td { text-align: right; font-variant-numeric: tabular-nums; border-top: 1px solid var(--line) }
 th, td { padding: .3rem .5rem; white-space: nowrap } th:first-child, td:first-child
   { text-align: left; padding-left: 0 } td.plot { width: 260px }
+td:last-child { text-align: left; white-space: normal }
 svg { display: block } text { font: 11px system-ui, sans-serif; fill: var(--soft) }
 .good { color: var(--good); fill: var(--good) } .fair { color: var(--fair); fill: var(--fair) }
 .bad { color: var(--bad); fill: var(--bad) } .none { fill: var(--peer) } .peer { fill: var(--peer) }

@@ -6,6 +6,8 @@
 
 #define NO ((double)NAN)
 
+const char *const engine_who_names[] = {"ours", "llama.cpp", "openvino", "ik_llama.cpp"};
+
 /* Multiply-adds: elements of the blocks' matrices. Bytes: those matrices and the head. Both from
  * the files' tensor tables. */
 const struct engine_model_info engine_models[ENGINE_MODEL_N] = {
