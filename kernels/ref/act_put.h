@@ -30,13 +30,14 @@ static inline float ingle_act_codes(const float *x, float limit, int32_t v[INGLE
     return max / limit;
 }
 
+/* By four vectors of four: written as one loop, gcc 12 adds sixteen scalars. */
 static inline int32_t ingle_act_sum16(const int32_t *v)
 {
-    int32_t sum = 0;
-    for (uint32_t i = 0; i < 16; i++) {
-        sum += v[i];
-    }
-    return sum;
+    typedef int32_t four __attribute__((vector_size(16)));
+    four s[4];
+    memcpy(s, v, sizeof s);
+    s[0] = (s[0] + s[1]) + (s[2] + s[3]);
+    return (s[0][0] + s[0][1]) + (s[0][2] + s[0][3]);
 }
 
 static inline struct ingle_act_tail ingle_act_tail(float scale, const int32_t v[INGLE_ACT_GROUP])

@@ -25,6 +25,15 @@ static void add_residual(const struct ingle_arg_norm *arg, const float *add, flo
     }
 }
 
+/* n is a constant at the call that matters, so that the loop has no rest. */
+static inline void scale_group(const float *x, float scale, const float *gain, uint32_t n,
+                               float group[INGLE_ACT_GROUP])
+{
+    for (uint32_t k = 0; k < n; k++) {
+        group[k] = x[k] * scale * gain[k];
+    }
+}
+
 static void norm_row(const struct ingle_arg_norm *arg, uint64_t r)
 {
     uint64_t t = arg->index ? arg->index[r] : r;
@@ -40,8 +49,10 @@ static void norm_row(const struct ingle_arg_norm *arg, uint64_t r)
     for (uint32_t first = 0; first < E; first += INGLE_ACT_GROUP) {
         uint32_t n = E - first < INGLE_ACT_GROUP ? E - first : INGLE_ACT_GROUP;
         float group[INGLE_ACT_GROUP];
-        for (uint32_t k = 0; k < n; k++) {
-            group[k] = x[first + k] * scale * arg->gain[first + k];
+        if (n == INGLE_ACT_GROUP) {
+            scale_group(x + first, scale, arg->gain + first, INGLE_ACT_GROUP, group);
+        } else {
+            scale_group(x + first, scale, arg->gain + first, n, group);
         }
         if (arg->out_f32) {
             memcpy(arg->out_f32 + r * E + first, group, n * sizeof group[0]);
