@@ -19,7 +19,6 @@ static const struct ingle_kernels table_ref = {
             [INGLE_K_QKV_STORE] = ingle_qkv_store_ref,
             [INGLE_K_KV_SEAL] = ingle_kv_seal_ref,
             [INGLE_K_ATTN] = ingle_attn_ref,
-            [INGLE_K_GLU] = ingle_glu_ref,
         },
     .row_stat = ingle_row_stat_ref,
 };

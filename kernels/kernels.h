@@ -123,7 +123,6 @@ enum ingle_op_kind {
     INGLE_K_QKV_STORE,
     INGLE_K_KV_SEAL,
     INGLE_K_ATTN,
-    INGLE_K_GLU,
     INGLE_K_COUNT
 };
 
@@ -159,8 +158,16 @@ struct ingle_arg_quant {
     uint32_t T;
 };
 
+enum ingle_glu {
+    INGLE_GLU_SILU,
+    INGLE_GLU_GELU_TANH
+};
+
 /* y_i[t][n] = sum_k w_i[n][k] * x[t][k] (+ bias_i[n]) for up to three matrices over the same input.
- * Arithmetic per activation mode: ref/matmul.c. */
+ * Arithmetic per activation mode: ref/matmul.c.
+ *
+ * With `out`, two matrices of N rows are the gate and up of a feed-forward layer: y is not written
+ * (and may be NULL), but out[t] = act(f(y_0[t]) * y_1[t]), f being ref/glu.c's. */
 struct ingle_arg_matmul {
     const struct ingle_act *x; /* [T][K] */
     uint32_t n_w, T;
@@ -168,6 +175,8 @@ struct ingle_arg_matmul {
     const float *bias[3];     /* [N_i] or NULL */
     float *y[3];              /* [T][N_i], row stride y_stride[i] */
     uint64_t y_stride[3];     /* floats */
+    struct ingle_act *out;    /* [T][N] or NULL */
+    enum ingle_glu glu;
 };
 
 /* Per row: optional per-head rmsnorm of q and k, rotation of k by its chunk-local position, store
@@ -201,18 +210,6 @@ struct ingle_arg_attn {
     float scale;
 };
 
-enum ingle_glu {
-    INGLE_GLU_SILU,
-    INGLE_GLU_GELU_TANH
-};
-/* out[t] = act(f(gate[t]) * up[t]) */
-struct ingle_arg_glu {
-    const float *gate, *up; /* [T][F] */
-    struct ingle_act *out;
-    enum ingle_glu kind;
-    uint32_t T;
-};
-
 struct ingle_op {
     enum ingle_op_kind kind;
     bool no_barrier; /* the next op reads nothing that this one writes */
@@ -224,7 +221,6 @@ struct ingle_op {
         struct ingle_arg_qkv_store qkv_store;
         struct ingle_arg_kv_seal kv_seal;
         struct ingle_arg_attn attn;
-        struct ingle_arg_glu glu;
     };
 };
 

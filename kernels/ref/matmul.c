@@ -15,7 +15,8 @@
  * product and sum rounded apart (so that plain C vectorises), w multiplied out, x = s * q where the
  * activations are integers. At last y = acc + bias.
  *
- * The tiles of all matrices, one after the other, are divided among the workers. */
+ * The tiles of all matrices, one after the other, are divided among the workers; with `out`, pairs
+ * of tiles of both matrices. */
 #include <math.h>
 
 #include "kernels/act.h"
@@ -168,21 +169,54 @@ static void tile_rows(const struct ingle_act *x, const struct ingle_matrix *w, c
     }
 }
 
-static void matmul_tile(const struct ingle_arg_matmul *arg, uint32_t i, uint64_t tile)
+/* y of some rows and one tile; zeros for a tile behind the last. */
+static void tile_y(const struct ingle_arg_matmul *arg, uint32_t i, uint64_t tile, uint32_t t0,
+                   uint32_t n_tokens, float (*acc)[INGLE_TILE_ROWS])
 {
     const struct ingle_matrix *w = &arg->w[i];
-    const uint8_t *data = w->data + tile * ingle_tile_shape(w->type, w->cols).bytes;
     uint64_t n0 = tile * INGLE_TILE_ROWS;
-    uint64_t rows = w->rows - n0 < INGLE_TILE_ROWS ? w->rows - n0 : INGLE_TILE_ROWS;
+    memset(acc, 0, n_tokens * sizeof acc[0]);
+    if (n0 >= w->rows) {
+        return;
+    }
+    tile_rows(arg->x, w, w->data + tile * ingle_tile_shape(w->type, w->cols).bytes, t0, n_tokens,
+              acc);
+    for (uint32_t t = 0; arg->bias[i] && t < n_tokens; t++) {
+        for (uint64_t n = 0; n < INGLE_TILE_ROWS && n0 + n < w->rows; n++) {
+            acc[t][n] += arg->bias[i][n0 + n];
+        }
+    }
+}
+
+static void matmul_tile(const struct ingle_arg_matmul *arg, uint32_t i, uint64_t tile)
+{
+    uint64_t n0 = tile * INGLE_TILE_ROWS, left = arg->w[i].rows - n0;
+    uint64_t n = left < INGLE_TILE_ROWS ? left : INGLE_TILE_ROWS;
     for (uint32_t t0 = 0; t0 < arg->T; t0 += TOKENS) {
         uint32_t n_tokens = arg->T - t0 < TOKENS ? arg->T - t0 : TOKENS;
-        _Alignas(64) float acc[TOKENS][INGLE_TILE_ROWS] = {0};
-        tile_rows(arg->x, w, data, t0, n_tokens, acc);
+        _Alignas(64) float acc[TOKENS][INGLE_TILE_ROWS];
+        tile_y(arg, i, tile, t0, n_tokens, acc);
         for (uint32_t t = 0; t < n_tokens; t++) {
-            float *y = arg->y[i] + (t0 + t) * arg->y_stride[i] + n0;
-            for (uint64_t n = 0; n < rows; n++) {
-                y[n] = arg->bias[i] ? acc[t][n] + arg->bias[i][n0 + n] : acc[t][n];
+            memcpy(arg->y[i] + (t0 + t) * arg->y_stride[i] + n0, acc[t], n * sizeof(float));
+        }
+    }
+}
+
+/* Columns [32 group, 32 group + 32) of gate and up, and of out. */
+static void matmul_glu(const struct ingle_arg_matmul *arg, uint64_t group)
+{
+    for (uint32_t t0 = 0; t0 < arg->T; t0 += TOKENS) {
+        uint32_t n_tokens = arg->T - t0 < TOKENS ? arg->T - t0 : TOKENS;
+        _Alignas(64) float acc[4][TOKENS][INGLE_TILE_ROWS]; /* gate, gate, up, up */
+        for (uint32_t i = 0; i < 4; i++) {
+            tile_y(arg, i / 2, 2 * group + i % 2, t0, n_tokens, acc[i]);
+        }
+        for (uint32_t t = 0; t < n_tokens; t++) {
+            float y[4][INGLE_TILE_ROWS];
+            for (uint32_t i = 0; i < 4; i++) {
+                memcpy(y[i], acc[i][t], sizeof y[i]);
             }
+            ingle_glu_put_ref(arg->out, arg->glu, t0 + t, group, y[0], y[2]);
         }
     }
 }
@@ -194,6 +228,15 @@ void ingle_matmul_ref(const struct ingle_op *op, const struct ingle_worker *work
     for (uint32_t i = 0; i < arg->n_w; i++) {
         assert(arg->w[i].cols == arg->x->cols);
         total += ingle_tiles(arg->w[i].rows);
+    }
+    if (arg->out) {
+        assert(arg->n_w == 2 && arg->w[0].rows == arg->out->cols &&
+               arg->w[1].rows == arg->out->cols);
+        struct ingle_share share = ingle_share(ingle_act_groups(arg->out->cols), worker);
+        for (uint64_t group = share.from; group < share.to; group++) {
+            matmul_glu(arg, group);
+        }
+        return;
     }
     struct ingle_share share = ingle_share(total, worker);
     for (uint32_t i = 0; i < arg->n_w; i++) {

@@ -19,6 +19,7 @@ struct strip {
     const struct ingle_mm_isa *isa;
     const struct ingle_arg_matmul *arg;
     struct scratch *scratch;
+    float *acc; /* [n_rows][pair][16] of scratch->acc */
     uint32_t i, row0, n_rows;
     uint64_t tile;
 };
@@ -62,7 +63,7 @@ static void strip_int(const struct strip *strip)
                 .panel = strip->scratch->panel,
                 .x = x->rows + (strip->row0 + r) * x->row_stride + b * ingle_mm_group_bytes(two),
                 .x_stride = x->row_stride,
-                .acc = strip->scratch->acc + (uint64_t)r * isa->pair * INGLE_TILE_ROWS,
+                .acc = strip->acc + (uint64_t)r * isa->pair * INGLE_TILE_ROWS,
                 .n = n};
             isa->group_fn(w->type, two, rows)(&group);
         }
@@ -106,7 +107,7 @@ static void strip_float(const struct strip *strip)
         for (uint32_t r = 0, rows; r < strip->n_rows; r += rows) {
             rows = even_piece(strip->n_rows - r, isa->group_float);
             struct ingle_mm_group group = {.panel = strip->scratch->panel,
-                                           .acc = strip->scratch->acc +
+                                           .acc = strip->acc +
                                                   (uint64_t)r * isa->pair * INGLE_TILE_ROWS,
                                            .n = n};
             float_rows(strip, strip->row0 + r, rows, c, n, &group);
@@ -115,48 +116,145 @@ static void strip_float(const struct strip *strip)
     }
 }
 
+/* No columns for a tile behind the last. */
+static struct ingle_mm_out tile_out(const struct ingle_arg_matmul *arg, uint32_t i, uint64_t tile)
+{
+    uint64_t n0 = tile * INGLE_TILE_ROWS, rows = arg->w[i].rows;
+    uint64_t left = n0 < rows ? rows - n0 : 0;
+    return (struct ingle_mm_out){.y = arg->y[i] + n0,
+                                 .stride = arg->y_stride[i],
+                                 .bias = arg->bias[i] ? arg->bias[i] + n0 : NULL,
+                                 .n = left < INGLE_TILE_ROWS ? (uint32_t)left : INGLE_TILE_ROWS};
+}
+
+static void strip_run(const struct strip *strip)
+{
+    const struct ingle_arg_matmul *arg = strip->arg;
+    memset(strip->acc, 0,
+           (uint64_t)strip->n_rows * strip->isa->pair * INGLE_TILE_ROWS * sizeof(float));
+    if (arg->x->mode == INGLE_ACT_F32 || ingle_wtype_is_float(arg->w[strip->i].type)) {
+        strip_float(strip);
+    } else {
+        strip_int(strip);
+    }
+}
+
 /* Tiles [from, to) of matrix i against all rows. */
 static void tiles_many(const struct ingle_mm_isa *isa, const struct ingle_arg_matmul *arg,
                        uint32_t i, uint64_t from, uint64_t to, struct scratch *scratch)
 {
     const uint64_t row_floats = (uint64_t)isa->pair * INGLE_TILE_ROWS;
-    struct strip strip = {.isa = isa, .arg = arg, .scratch = scratch, .i = i};
+    struct strip strip = {.isa = isa, .arg = arg, .scratch = scratch, .acc = scratch->acc, .i = i};
     for (strip.row0 = 0; strip.row0 < arg->T; strip.row0 += strip.n_rows) {
         strip.n_rows = even_piece(arg->T - strip.row0, INGLE_MM_ROWS);
         for (strip.tile = from; strip.tile < to; strip.tile += isa->pair) {
-            memset(scratch->acc, 0, strip.n_rows * row_floats * sizeof(float));
-            if (arg->x->mode == INGLE_ACT_F32 || ingle_wtype_is_float(arg->w[i].type)) {
-                strip_float(&strip);
-            } else {
-                strip_int(&strip);
-            }
-            for (uint32_t r = 0; r < strip.n_rows; r++) {
-                for (uint32_t p = 0; p < isa->pair && strip.tile + p < to; p++) {
-                    isa->store(arg, i, strip.tile + p, strip.row0 + r,
-                               scratch->acc + r * row_floats + p * INGLE_TILE_ROWS);
+            strip_run(&strip);
+            for (uint32_t p = 0; p < isa->pair && strip.tile + p < to; p++) {
+                struct ingle_mm_out out = tile_out(arg, i, strip.tile + p);
+                for (uint32_t r = 0; r < strip.n_rows; r++) {
+                    isa->store(&out, strip.row0 + r,
+                               strip.acc + r * row_floats + p * INGLE_TILE_ROWS);
                 }
             }
         }
     }
 }
 
+/* One tile against all rows; few->tile, next and out are set. */
+static void tile_few(const struct ingle_mm_isa *isa, const struct ingle_matrix *w,
+                     struct ingle_mm_few *few)
+{
+    few->shape = ingle_tile_shape(w->type, w->cols);
+    few->ahead = (few->shape.bytes / few->shape.blocks + 63) / 64 * 64;
+    for (uint32_t row = 0, rows; row < few->row_end; row += rows) {
+        rows = even_piece(few->row_end - row, isa->few);
+        few->row0 = row;
+        isa->few_fn(w->type, few->x->mode == INGLE_ACT_INT16, rows)(few);
+        few->ahead = 0;
+    }
+}
+
+static const uint8_t *tile_at(const struct ingle_matrix *w, uint64_t tile)
+{
+    uint64_t last = ingle_tiles(w->rows) - 1;
+    return w->data + (tile < last ? tile : last) * ingle_tile_shape(w->type, w->cols).bytes;
+}
+
 static void tiles_few(const struct ingle_mm_isa *isa, const struct ingle_arg_matmul *arg,
                       uint32_t i, uint64_t from, uint64_t to)
 {
     const struct ingle_matrix *w = &arg->w[i];
-    const bool two = arg->x->mode == INGLE_ACT_INT16;
-    struct ingle_mm_few few = {.arg = arg, .shape = ingle_tile_shape(w->type, w->cols), .i = i};
-    const uint64_t block_bytes = (few.shape.bytes / few.shape.blocks + 63) / 64 * 64;
-    for (few.n_tile = from; few.n_tile < to; few.n_tile++) {
-        few.tile = w->data + few.n_tile * few.shape.bytes;
-        few.next = few.tile + (few.n_tile + 1 < to ? few.shape.bytes : 0);
-        few.ahead = block_bytes;
-        for (uint32_t rows; few.row0 < arg->T; few.row0 += rows) {
-            rows = even_piece(arg->T - few.row0, isa->few);
-            isa->few_fn(w->type, two, rows)(&few);
-            few.ahead = 0;
+    struct ingle_mm_few few = {.x = arg->x, .row_end = arg->T};
+    for (uint64_t tile = from; tile < to; tile++) {
+        few.tile = tile_at(w, tile);
+        few.next = tile_at(w, tile + 1 < to ? tile + 1 : tile);
+        few.out = tile_out(arg, i, tile);
+        tile_few(isa, w, &few);
+    }
+}
+
+static bool goes_few(const struct ingle_mm_isa *isa, const struct ingle_arg_matmul *arg, uint32_t i)
+{
+    return arg->T <= isa->few_max && arg->x->mode != INGLE_ACT_F32 &&
+           !ingle_wtype_is_float(arg->w[i].type);
+}
+
+/* ---- gate and up: a group of 32 columns is two tiles of each ---- */
+
+static void glu_few(const struct ingle_mm_isa *isa, const struct ingle_arg_matmul *arg,
+                    struct ingle_share groups)
+{
+    float y[2][INGLE_MM_FEW_MAX][INGLE_ACT_GROUP] = {0};
+    struct ingle_mm_few few = {.x = arg->x, .row_end = arg->T};
+    for (uint64_t group = groups.from; group < groups.to; group++) {
+        for (uint32_t i = 0; i < 2; i++) {
+            for (uint64_t h = 0; h < 2 && 2 * group + h < ingle_tiles(arg->w[i].rows); h++) {
+                few.tile = tile_at(&arg->w[i], 2 * group + h);
+                few.next = h == 0   ? tile_at(&arg->w[i], 2 * group + 1)
+                           : i == 0 ? tile_at(&arg->w[1], 2 * group)
+                                    : tile_at(&arg->w[0], 2 * group + 2);
+                few.out = tile_out(arg, i, 2 * group + h);
+                few.out.y = y[i][0] + h * INGLE_TILE_ROWS;
+                few.out.stride = INGLE_ACT_GROUP;
+                tile_few(isa, &arg->w[i], &few);
+            }
         }
-        few.row0 = 0;
+        for (uint32_t t = 0; t < arg->T; t++) {
+            isa->glu_put(arg->out, arg->glu, t, group, y[0][t], y[1][t]);
+        }
+    }
+}
+
+static void glu_many(const struct ingle_mm_isa *isa, const struct ingle_arg_matmul *arg,
+                     struct ingle_share groups, struct scratch *scratch)
+{
+    struct strip strip = {.isa = isa, .arg = arg, .scratch = scratch};
+    for (strip.row0 = 0; strip.row0 < arg->T; strip.row0 += strip.n_rows) {
+        strip.n_rows = even_piece(arg->T - strip.row0, INGLE_MM_ROWS * INGLE_MM_PAIR / 4);
+        const uint64_t tile_floats = (uint64_t)strip.n_rows * INGLE_TILE_ROWS;
+        for (uint64_t group = groups.from; group < groups.to; group++) {
+            struct ingle_mm_out out[4]; /* gate, gate, up, up */
+            float y[4][INGLE_TILE_ROWS] = {0};
+            for (uint32_t k = 0; k < 4; k++) {
+                out[k] = tile_out(arg, k / 2, 2 * group + k % 2);
+                out[k].y = y[k];
+            }
+            for (uint32_t k = 0; k < 4; k += isa->pair) {
+                strip.i = k / 2;
+                strip.tile = 2 * group + k % 2;
+                strip.acc = scratch->acc + k * tile_floats;
+                strip_run(&strip);
+            }
+            for (uint32_t r = 0; r < strip.n_rows; r++) {
+                for (uint32_t k = 0; k < 4; k++) {
+                    uint32_t side = k % isa->pair;
+                    isa->store(&out[k], 0,
+                               scratch->acc + (k - side) * tile_floats +
+                                   ((uint64_t)r * isa->pair + side) * INGLE_TILE_ROWS);
+                }
+                isa->glu_put(arg->out, arg->glu, strip.row0 + r, group, y[0], y[2]);
+            }
+        }
     }
 }
 
@@ -164,6 +262,7 @@ void ingle_mm_run(const struct ingle_mm_isa *isa, const struct ingle_op *op,
                   const struct ingle_worker *worker)
 {
     const struct ingle_arg_matmul *arg = &op->matmul;
+    struct scratch *scratch = (struct scratch *)(void *)worker->scratch;
     const uint64_t pair = isa->pair;
     uint64_t total = 0, before = 0;
     if (arg->T == 0) {
@@ -174,10 +273,20 @@ void ingle_mm_run(const struct ingle_mm_isa *isa, const struct ingle_op *op,
         assert(arg->w[i].cols == arg->x->cols);
         total += (ingle_tiles(arg->w[i].rows) + pair - 1) / pair;
     }
+    if (arg->out) {
+        struct ingle_share groups = ingle_share(ingle_act_groups(arg->out->cols), worker);
+        assert(arg->n_w == 2 && arg->w[0].rows == arg->out->cols &&
+               arg->w[1].rows == arg->out->cols);
+        if (goes_few(isa, arg, 0) && goes_few(isa, arg, 1)) {
+            glu_few(isa, arg, groups);
+        } else {
+            glu_many(isa, arg, groups, scratch);
+        }
+        return;
+    }
     struct ingle_share share = ingle_share(total, worker);
     for (uint32_t i = 0; i < arg->n_w; i++) {
-        const struct ingle_matrix *w = &arg->w[i];
-        uint64_t tiles = ingle_tiles(w->rows), strips = (tiles + pair - 1) / pair;
+        uint64_t tiles = ingle_tiles(arg->w[i].rows), strips = (tiles + pair - 1) / pair;
         uint64_t from = share.from > before ? share.from - before : 0;
         uint64_t to = share.to > before ? share.to - before : 0;
         from = (from < strips ? from : strips) * pair;
@@ -187,11 +296,10 @@ void ingle_mm_run(const struct ingle_mm_isa *isa, const struct ingle_op *op,
         if (from >= to) {
             continue;
         }
-        if (arg->T <= isa->few_max && arg->x->mode != INGLE_ACT_F32 &&
-            !ingle_wtype_is_float(w->type)) {
+        if (goes_few(isa, arg, i)) {
             tiles_few(isa, arg, i, from, to);
         } else {
-            tiles_many(isa, arg, i, from, to, (struct scratch *)(void *)worker->scratch);
+            tiles_many(isa, arg, i, from, to, scratch);
         }
     }
 }

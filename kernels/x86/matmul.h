@@ -11,11 +11,13 @@
 #ifndef INGLE_KERNELS_X86_MATMUL_H
 #define INGLE_KERNELS_X86_MATMUL_H
 #include "kernels/act.h"
+#include "kernels/isa.h"
 #include "kernels/pack.h"
 
 #define INGLE_INLINE static inline __attribute__((always_inline))
 
 #define INGLE_MM_FEW         8u    /* rows that share a block taken apart in registers, at most */
+#define INGLE_MM_FEW_MAX     16u   /* rows of an op of few rows, at most */
 #define INGLE_MM_BLOCKS      16u   /* blocks of a panel of codes: 512 columns, 8 KiB a tile */
 #define INGLE_MM_FLOAT_COLS  128u  /* columns of a panel of floats: 8 KiB a tile */
 #define INGLE_MM_PAIR        2u    /* tiles of a panel, at most */
@@ -27,12 +29,20 @@
     X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL)
 #define INGLE_MM_ALL(X) X(F32) X(F16) X(BF16) INGLE_MM_QUANTISED(X)
 
+/* Where the sums of one tile go. */
+struct ingle_mm_out {
+    float *y; /* row 0, the tile's first column */
+    uint64_t stride;
+    const float *bias; /* of the first column, or NULL */
+    uint32_t n;        /* columns, 1..16 */
+};
+
 /* Some rows against one tile of one matrix: reads activations, writes y. */
 struct ingle_mm_few {
-    const struct ingle_arg_matmul *arg;
+    const struct ingle_act *x;
+    struct ingle_mm_out out;
     struct ingle_tile_shape shape;
-    uint32_t i, row0; /* matrix, first row */
-    uint64_t n_tile;
+    uint32_t row0, row_end;     /* rows from row_end on are not stored */
     const uint8_t *tile, *next; /* `next` is prefetched, `ahead` bytes for each block */
     uint64_t ahead;
 };
@@ -60,7 +70,7 @@ typedef void ingle_mm_group_fn(const struct ingle_mm_group *group);
 
 struct ingle_mm_isa {
     uint32_t pair;         /* tiles of a panel */
-    uint32_t few, few_max; /* rows of one few call; rows of an op up to which it is used */
+    uint32_t few, few_max; /* rows of one few call; rows of an op up to which it is used, <= 16 */
     uint32_t group_float;  /* rows of a group of floats */
     uint32_t (*group_rows)(enum ingle_wtype type); /* rows of a group, at most */
     ingle_mm_few_fn *(*few_fn)(enum ingle_wtype type, bool two, uint32_t rows);
@@ -68,9 +78,9 @@ struct ingle_mm_isa {
     ingle_mm_group_fn *(*group_fn)(enum ingle_wtype type, bool two, uint32_t rows);
     ingle_mm_decode_fn *(*decode_float_fn)(enum ingle_wtype type);
     ingle_mm_group_fn *(*group_float_fn)(uint32_t rows);
-    /* y of one row and tile = acc (+ bias). */
-    void (*store)(const struct ingle_arg_matmul *arg, uint32_t i, uint64_t tile, uint64_t row,
-                  const float *acc);
+    /* y of one row = acc (+ bias). */
+    void (*store)(const struct ingle_mm_out *out, uint64_t row, const float *acc);
+    ingle_glu_put_fn *glu_put;
 };
 
 void ingle_mm_run(const struct ingle_mm_isa *isa, const struct ingle_op *op,

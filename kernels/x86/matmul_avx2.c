@@ -101,14 +101,11 @@ INGLE_INLINE __m256 block_row(enum ingle_wtype type, bool two, const uint8_t *x,
     return _mm256_fmadd_ps(t, _mm256_set1_ps(tail->scale), acc);
 }
 
-static void store(const struct ingle_arg_matmul *arg, uint32_t i, uint64_t tile, uint64_t row,
-                  const float *acc)
+static void store(const struct ingle_mm_out *out, uint64_t row, const float *acc)
 {
-    uint64_t n0 = tile * INGLE_TILE_ROWS, left = arg->w[i].rows - n0;
-    float *y = arg->y[i] + row * arg->y_stride[i] + n0;
-    const float *bias = arg->bias[i] ? arg->bias[i] + n0 : NULL;
-    for (uint64_t n = 0; n < (left < INGLE_TILE_ROWS ? left : INGLE_TILE_ROWS); n++) {
-        y[n] = bias ? acc[n] + bias[n] : acc[n];
+    float *y = out->y + row * out->stride;
+    for (uint32_t n = 0; n < out->n; n++) {
+        y[n] = out->bias ? acc[n] + out->bias[n] : acc[n];
     }
 }
 
@@ -117,7 +114,6 @@ static void store(const struct ingle_arg_matmul *arg, uint32_t i, uint64_t tile,
 INGLE_INLINE void few_rows(enum ingle_wtype type, bool two, const uint32_t rows,
                            const struct ingle_mm_few *few)
 {
-    const struct ingle_arg_matmul *arg = few->arg;
     const struct ingle_tile_shape shape = few->shape;
     const uint64_t group_bytes = ingle_mm_group_bytes(two);
     const uint8_t *next = few->next;
@@ -126,8 +122,8 @@ INGLE_INLINE void few_rows(enum ingle_wtype type, bool two, const uint32_t rows,
 #pragma GCC unroll 4
     for (uint32_t r = 0; r < rows; r++) {
         /* Beyond the last row: compute it again, store nothing. */
-        uint32_t row = few->row0 + r < arg->T ? few->row0 + r : arg->T - 1;
-        x[r] = arg->x->rows + row * arg->x->row_stride;
+        uint32_t row = few->row0 + r < few->row_end ? few->row0 + r : few->row_end - 1;
+        x[r] = few->x->rows + row * few->x->row_stride;
         acc[r][0] = acc[r][1] = _mm256_setzero_ps();
     }
     for (uint32_t b = 0; b < shape.blocks; b++) {
@@ -150,11 +146,11 @@ INGLE_INLINE void few_rows(enum ingle_wtype type, bool two, const uint32_t rows,
             }
         }
     }
-    for (uint32_t r = 0; r < rows && few->row0 + r < arg->T; r++) {
+    for (uint32_t r = 0; r < rows && few->row0 + r < few->row_end; r++) {
         _Alignas(32) float sums[INGLE_TILE_ROWS];
         _mm256_store_ps(sums, acc[r][0]);
         _mm256_store_ps(sums + 8, acc[r][1]);
-        store(arg, few->i, few->n_tile, few->row0 + r, sums);
+        store(&few->out, few->row0 + r, sums);
     }
 }
 
@@ -415,6 +411,7 @@ void ingle_matmul_avx2(const struct ingle_op *op, const struct ingle_worker *wor
                                             .group_fn = group_fn,
                                             .decode_float_fn = decode_float_fn,
                                             .group_float_fn = group_float_fn,
-                                            .store = store};
+                                            .store = store,
+                                            .glu_put = ingle_glu_put_avx2};
     ingle_mm_run(&isa, op, worker);
 }

@@ -85,21 +85,18 @@ INGLE_INLINE __m512 block_row(enum ingle_wtype type, bool two, const uint8_t *x,
     return _mm512_fmadd_ps(t, _mm512_set1_ps(tail->scale), acc);
 }
 
-INGLE_INLINE void store_tile(const struct ingle_arg_matmul *arg, uint32_t i, uint64_t tile,
-                             uint64_t row, __m512 acc)
+INGLE_INLINE void store_tile(const struct ingle_mm_out *out, uint64_t row, __m512 acc)
 {
-    uint64_t n0 = tile * INGLE_TILE_ROWS, left = arg->w[i].rows - n0;
-    __mmask16 mask = (__mmask16)(left >= 16 ? 0xffffu : (1u << left) - 1u);
-    if (arg->bias[i]) {
-        acc = _mm512_add_ps(acc, _mm512_maskz_loadu_ps(mask, arg->bias[i] + n0));
+    __mmask16 mask = (__mmask16)((1u << out->n) - 1u);
+    if (out->bias) {
+        acc = _mm512_add_ps(acc, _mm512_maskz_loadu_ps(mask, out->bias));
     }
-    _mm512_mask_storeu_ps(arg->y[i] + row * arg->y_stride[i] + n0, mask, acc);
+    _mm512_mask_storeu_ps(out->y + row * out->stride, mask, acc);
 }
 
-static void store(const struct ingle_arg_matmul *arg, uint32_t i, uint64_t tile, uint64_t row,
-                  const float *acc)
+static void store(const struct ingle_mm_out *out, uint64_t row, const float *acc)
 {
-    store_tile(arg, i, tile, row, _mm512_load_ps(acc));
+    store_tile(out, row, _mm512_load_ps(acc));
 }
 
 /* Rows [row0, row0 + rows) against one tile. Rows beyond T are computed again from the last one and
@@ -107,7 +104,6 @@ static void store(const struct ingle_arg_matmul *arg, uint32_t i, uint64_t tile,
 INGLE_INLINE void few_rows(enum ingle_wtype type, bool two, const uint32_t rows,
                            const struct ingle_mm_few *few)
 {
-    const struct ingle_arg_matmul *arg = few->arg;
     const struct ingle_tile_shape shape = few->shape;
     const uint64_t group_bytes = ingle_mm_group_bytes(two);
     const uint8_t *tile = few->tile, *next = few->next;
@@ -115,8 +111,8 @@ INGLE_INLINE void few_rows(enum ingle_wtype type, bool two, const uint32_t rows,
     __m512 acc[FEW];
 #pragma GCC unroll 8
     for (uint32_t r = 0; r < rows; r++) {
-        uint32_t row = few->row0 + r < arg->T ? few->row0 + r : arg->T - 1;
-        x[r] = arg->x->rows + row * arg->x->row_stride;
+        uint32_t row = few->row0 + r < few->row_end ? few->row0 + r : few->row_end - 1;
+        x[r] = few->x->rows + row * few->x->row_stride;
         acc[r] = _mm512_setzero_ps();
     }
     for (uint32_t b = 0; b < shape.blocks; b++) {
@@ -135,8 +131,8 @@ INGLE_INLINE void few_rows(enum ingle_wtype type, bool two, const uint32_t rows,
     }
 #pragma GCC unroll 8
     for (uint32_t r = 0; r < rows; r++) {
-        if (few->row0 + r < arg->T) {
-            store_tile(arg, few->i, few->n_tile, few->row0 + r, acc[r]);
+        if (few->row0 + r < few->row_end) {
+            store_tile(&few->out, few->row0 + r, acc[r]);
         }
     }
 }
@@ -491,6 +487,7 @@ void ingle_matmul_avx512(const struct ingle_op *op, const struct ingle_worker *w
                                             .group_fn = group_fn,
                                             .decode_float_fn = decode_float_fn,
                                             .group_float_fn = group_float_fn,
-                                            .store = store};
+                                            .store = store,
+                                            .glu_put = ingle_glu_put_avx512};
     ingle_mm_run(&isa, op, worker);
 }

@@ -8,7 +8,7 @@
 
 #include "runtime/base/carve.h"
 
-#define OPS_PER_LAYER 11u
+#define OPS_PER_LAYER 10u
 
 static float *carve_rows(uint8_t **at, uint32_t rows, uint64_t cols)
 {
@@ -39,8 +39,6 @@ static uint64_t lay_out(struct ingle_graph *g, uint8_t *memory)
     g->k = carve_rows(&at, g->rows_max, kvd);
     g->v = carve_rows(&at, g->rows_max, kvd);
     g->attn = carve_rows(&at, g->rows_max, hd);
-    g->gate = carve_rows(&at, g->rows_max, m->F);
-    g->up = carve_rows(&at, g->rows_max, m->F);
     g->logits = carve_rows(&at, g->head_rows_max, m->V);
     g->hidden = carve_rows(&at, g->head_rows_max, m->E);
     g->act_embed = carve_act(&at, m->act_mode, g->rows_max, m->E);
@@ -99,7 +97,7 @@ static bool any_seal(const struct ingle_batch *batch, uint32_t group)
     return false;
 }
 
-/* One layer: 10 ops, 11 when a page is sealed. `add` is what the layer before left to be added. */
+/* One layer: 9 ops, 10 when a page is sealed. `add` is what the layer before left to be added. */
 static struct ingle_op *put_layer(struct ingle_graph *g, struct ingle_op *op,
                                   const struct ingle_layer *w, const float *add,
                                   const float *add_gain, bool seal)
@@ -182,11 +180,8 @@ static struct ingle_op *put_layer(struct ingle_graph *g, struct ingle_op *op,
                                          .n_w = 2,
                                          .T = T,
                                          .w = {w->gate, w->up},
-                                         .y = {g->gate, g->up},
-                                         .y_stride = {m->F, m->F}}};
-    *op++ = (struct ingle_op){
-        .kind = INGLE_K_GLU,
-        .glu = {.gate = g->gate, .up = g->up, .out = &g->act_ffn, .kind = m->glu, .T = T}};
+                                         .out = &g->act_ffn,
+                                         .glu = m->glu}};
     *op++ = (struct ingle_op){
         .kind = INGLE_K_MATMUL,
         .matmul = {

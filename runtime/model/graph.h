@@ -16,10 +16,10 @@ struct ingle_graph {
     const struct ingle_model *model;
     struct ingle_backend *backend;
     uint32_t rows_max, seqs_max, head_rows_max;
-    float *x, *y, *q, *k, *v, *attn, *gate, *up; /* [rows_max][...] */
-    float *logits;                               /* [head_rows_max][V] */
-    float *hidden;                               /* [head_rows_max][E]: the normed final state */
-    uint32_t *index;                             /* [head_rows_max] */
+    float *x, *y, *q, *k, *v, *attn; /* [rows_max][...] */
+    float *logits;                   /* [head_rows_max][V] */
+    float *hidden;                   /* [head_rows_max][E]: the normed final state */
+    uint32_t *index;                 /* [head_rows_max] */
     struct ingle_act act_embed, act_attn, act_ffn, act_head;
     struct ingle_batch batch;
     struct ingle_op *ops;

@@ -51,8 +51,6 @@ const struct ingle_kernels *check_table(void **state);
     X(quant_equals_reference)                          \
     X(quant_of_nan_or_infinity_poisons_its_group_only) \
     X(norm_equals_reference)                           \
-    X(glu_equals_reference)                            \
-    X(glu_is_close_to_exact_functions)                 \
     X(row_stat_equals_reference)                       \
     X(row_stat_takes_lowest_index_on_a_tie)            \
     X(matmul_equals_reference)                         \
@@ -60,6 +58,8 @@ const struct ingle_kernels *check_table(void **state);
     X(matmul_row_does_not_depend_on_its_companions)    \
     X(matmul_of_extreme_codes_equals_reference)        \
     X(matmul_of_nan_activations_is_nan)                \
+    X(matmul_of_gate_and_up_equals_reference)          \
+    X(matmul_of_gate_and_up_is_close_to_exact_glu)     \
     X(attn_of_f16_pages_agrees_with_plain_softmax)     \
     X(attn_at_any_base_agrees_with_direct_rotation)    \
     X(attn_of_q8_pages_is_within_tolerance)            \

@@ -202,6 +202,94 @@ void matmul_of_nan_activations_is_nan(void **state)
     }
 }
 
+/* Both kinds, every mode of activations on either side, shapes with half a group at the end. */
+void matmul_of_gate_and_up_equals_reference(void **state)
+{
+    static const enum ingle_wtype types[][2] = {{INGLE_W_Q5_0, INGLE_W_Q5_0},
+                                                {INGLE_W_Q4_K, INGLE_W_Q6_K},
+                                                {INGLE_W_Q4_1, INGLE_W_BF16},
+                                                {INGLE_W_F32, INGLE_W_Q8_0}};
+    static const uint32_t rows[] = {1, 16, 33, 64, 80, 113}, tokens[] = {0, 1, 3, 8, 13, 17, 40};
+    enum {
+        K = 512
+    };
+    struct check_rng rng = {10};
+    uint32_t turn = 0;
+    for (uint32_t n = 0; n < sizeof rows / sizeof rows[0]; n++) {
+        for (uint32_t t = 0; t < sizeof tokens / sizeof tokens[0]; t++, turn++) {
+            const enum ingle_wtype *type = types[turn % 4];
+            enum ingle_act_mode mode = turn / 4 % INGLE_ACT_COUNT, out = turn % INGLE_ACT_COUNT;
+            struct ingle_act x = random_act(&rng, mode, tokens[t], K);
+            struct ingle_act act[2] = {check_act(out, tokens[t], rows[n]),
+                                       check_act(out, tokens[t], rows[n])};
+            struct ingle_op op = {.kind = INGLE_K_MATMUL,
+                                  .matmul = {.x = &x,
+                                             .n_w = 2,
+                                             .T = tokens[t],
+                                             .w = {check_matrix(&rng, type[0], rows[n], K),
+                                                   check_matrix(&rng, type[1], rows[n], K)},
+                                             .glu = (enum ingle_glu)(turn % 2)}};
+            float *bias = check_alloc(rows[n] * sizeof *bias);
+            check_floats(&rng, bias, rows[n]);
+            op.matmul.bias[turn % 2] = bias;
+            for (uint32_t side = 0; side < 2; side++) {
+                op.matmul.out = &act[side];
+                check_run(side ? check_table(state) : ingle_kernels_ref(), &op,
+                          side ? 1 + turn % 4 : 1);
+            }
+            assert_memory_equal(act[0].rows, act[1].rows, tokens[t] * act[0].row_stride);
+            for (uint32_t i = 0; i < 2; i++) {
+                check_free(op.matmul.w[i].data);
+                check_free(act[i].rows);
+            }
+            check_free(bias);
+            check_free(x.rows);
+        }
+    }
+}
+
+void matmul_of_gate_and_up_is_close_to_exact_glu(void **state)
+{
+    enum {
+        F = 4096
+    };
+    float *gate = check_alloc(sizeof(float) * F), *up = check_alloc(sizeof(float) * F), one = 1;
+    struct ingle_act x = check_act(INGLE_ACT_F32, 1, 1), act = check_act(INGLE_ACT_F32, 1, F);
+    uint8_t *w[2] = {check_alloc(ingle_pack_bytes(INGLE_W_F32, F, 1)),
+                     check_alloc(ingle_pack_bytes(INGLE_W_F32, F, 1))};
+    for (uint32_t k = 0; k < F; k++) {
+        gate[k] = ((float)k - F / 2) * (24.0f / F);
+        up[k] = 1.0f;
+    }
+    quantise(&one, &x, 1);
+    assert_true(ingle_pack_rows(INGLE_W_F32, F, 1, (uint8_t *)gate, F, 0, NULL, w[0]));
+    assert_true(ingle_pack_rows(INGLE_W_F32, F, 1, (uint8_t *)up, F, 0, NULL, w[1]));
+    for (enum ingle_glu kind = INGLE_GLU_SILU; kind <= INGLE_GLU_GELU_TANH; kind++) {
+        struct ingle_op op = {.kind = INGLE_K_MATMUL,
+                              .matmul = {.x = &x,
+                                         .n_w = 2,
+                                         .T = 1,
+                                         .w = {{INGLE_W_F32, F, 1, w[0]},
+                                               {INGLE_W_F32, F, 1, w[1]}},
+                                         .out = &act,
+                                         .glu = kind}};
+        check_run(check_table(state), &op, 1);
+        for (uint32_t k = 0; k < F; k++) {
+            double g = (double)gate[k], u = 0.79788456080286535588 * (g + 0.044715 * g * g * g);
+            double exact = kind == INGLE_GLU_SILU ? g / (1 + exp(-g)) : 0.5 * g * (1 + tanh(u));
+            float got;
+            memcpy(&got, act.rows + k * sizeof got, sizeof got);
+            assert_true(fabs((double)got - exact) <= 1e-6 * (fabs(exact) + 1e-2));
+        }
+    }
+    check_free(gate);
+    check_free(up);
+    check_free(x.rows);
+    check_free(act.rows);
+    check_free(w[0]);
+    check_free(w[1]);
+}
+
 void matmul_reference_is_close_to_double_precision(void **state)
 {
     enum {

@@ -1,4 +1,4 @@
-/* The row-wise operations: embed, quant, norm, glu and row statistics. */
+/* The row-wise operations: embed, quant, norm and row statistics. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -180,61 +180,6 @@ void norm_equals_reference(void **state)
     }
 }
 
-void glu_equals_reference(void **state)
-{
-    struct check_rng rng = {15};
-    for (uint32_t i = 0; i < N_WIDTHS; i++) {
-        for (uint32_t turn = 0; turn < 12; turn++) {
-            uint32_t T = turn % 5, F = widths[i];
-            enum ingle_act_mode mode = turn % INGLE_ACT_COUNT;
-            float *gate = odd_floats(&rng, (uint64_t)T * F),
-                  *up = odd_floats(&rng, (uint64_t)T * F);
-            struct ingle_act act[2] = {check_act(mode, T, F), check_act(mode, T, F)};
-            if (T > 1) {
-                gate[3 % F] = NAN;
-                gate[F] = -INFINITY;
-            }
-            for (uint32_t side = 0; side < 2; side++) {
-                struct ingle_op op = {.kind = INGLE_K_GLU,
-                                      .glu = {gate, up, &act[side], (enum ingle_glu)(turn / 6), T}};
-                check_run(side ? ingle_kernels_ref() : check_table(state), &op, 1 + turn % 3);
-            }
-            same_act(&act[0], &act[1], T);
-            check_free(gate);
-            check_free(up);
-            check_free(act[0].rows);
-            check_free(act[1].rows);
-        }
-    }
-}
-
-void glu_is_close_to_exact_functions(void **state)
-{
-    enum {
-        F = 4096
-    };
-    float *gate = check_alloc(sizeof(float) * F), *up = check_alloc(sizeof(float) * F);
-    struct ingle_act act = check_act(INGLE_ACT_F32, 1, F);
-    for (uint32_t k = 0; k < F; k++) {
-        gate[k] = ((float)k - F / 2) * (24.0f / F);
-        up[k] = 1.0f;
-    }
-    for (enum ingle_glu kind = INGLE_GLU_SILU; kind <= INGLE_GLU_GELU_TANH; kind++) {
-        struct ingle_op op = {.kind = INGLE_K_GLU, .glu = {gate, up, &act, kind, 1}};
-        check_run(check_table(state), &op, 1);
-        for (uint32_t k = 0; k < F; k++) {
-            double g = (double)gate[k], u = 0.79788456080286535588 * (g + 0.044715 * g * g * g);
-            double exact = kind == INGLE_GLU_SILU ? g / (1 + exp(-g)) : 0.5 * g * (1 + tanh(u));
-            float got;
-            memcpy(&got, act.rows + k * sizeof got, sizeof got);
-            assert_true(fabs((double)got - exact) <= 1e-6 * (fabs(exact) + 1e-2));
-        }
-    }
-    check_free(gate);
-    check_free(up);
-    check_free(act.rows);
-}
-
 void row_stat_equals_reference(void **state)
 {
     static const uint32_t sizes[] = {1, 2, 15, 16, 17, 31, 33, 63, 64, 65, 100, 511, 49152, 151936};
@@ -323,8 +268,7 @@ void bench_rows(const struct ingle_kernels *table)
     for (uint32_t i = 0; i < 2; i++) {
         uint32_t T = tokens[i], E = 896, F = 4864, V = 151936;
         float *x = check_alloc(sizeof(float) * T * F), *y = check_alloc(sizeof(float) * T * F);
-        struct ingle_act act = check_act(INGLE_ACT_INT8, T, E),
-                         wide = check_act(INGLE_ACT_INT8, T, F);
+        struct ingle_act act = check_act(INGLE_ACT_INT8, T, E);
         int32_t ids[64];
         check_floats(&rng, x, (uint64_t)T * F);
         check_floats(&rng, y, (uint64_t)T * F);
@@ -341,10 +285,6 @@ void bench_rows(const struct ingle_kernels *table)
         report(table, "norm + add -> int8", &op, T, E);
         op = (struct ingle_op){.kind = INGLE_K_QUANT, .quant = {x, &act, T}};
         report(table, "quant -> int8", &op, T, E);
-        op = (struct ingle_op){.kind = INGLE_K_GLU, .glu = {x, y, &wide, INGLE_GLU_SILU, T}};
-        report(table, "silu -> int8", &op, T, F);
-        op.glu.kind = INGLE_GLU_GELU_TANH;
-        report(table, "gelu -> int8", &op, T, F);
         if (T == 1 && strstr("row_stat", check_pattern)) {
             float *logits = check_alloc(sizeof(float) * V);
             check_floats(&rng, logits, V);
@@ -356,7 +296,6 @@ void bench_rows(const struct ingle_kernels *table)
         check_free(x);
         check_free(y);
         check_free(act.rows);
-        check_free(wide.rows);
         check_free(w.data);
     }
 }
