@@ -4,6 +4,7 @@
  * Used by one thread at a time; the only file of libingle that allocates. */
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +21,7 @@
 
 #define TIMEOUT_MS_DEFAULT 5000u
 #define SPIN_US_MAX        20u
+#define AWAIT_SPIN_NS      100000u
 #define RETRY_MS           5 /* while the runtime's backlog is full */
 #define PAGE_BYTES         4096u
 
@@ -130,8 +132,16 @@ static int open_socket(const struct ingle_client *c, uint64_t deadline_ns, struc
 static int await_datagram(int socket, uint64_t deadline_ns)
 {
     struct pollfd p = {.fd = socket, .events = POLLIN};
-    int n = poll(&p, 1, ingle_client_poll_ms(deadline_ns));
+    uint64_t spin_end_ns = ingle_client_now_ns() + AWAIT_SPIN_NS;
+    int n;
 
+    do { /* the answer is there sooner than a sleeper is woken */
+        n = poll(&p, 1, 0);
+        (void)sched_yield();
+    } while (n == 0 && ingle_client_now_ns() < spin_end_ns);
+    if (n == 0) {
+        n = poll(&p, 1, ingle_client_poll_ms(deadline_ns));
+    }
     if (n < 0) {
         return -errno;
     }

@@ -264,6 +264,7 @@ static int furnish(struct ingle_session *session, const struct ingle_ctl_hello *
 void ingle_handshake_hello(struct ingle_session *session, const void *msg, size_t bytes)
 {
     struct ingle_io *io = session->io;
+    struct ingle_to_step attach = {.kind = INGLE_TO_STEP_ATTACH, .port = &session->port};
     struct ingle_ctl_hello hello;
     struct ingle_session *lost;
     struct ingle_ctl_welcome *g = &session->geometry;
@@ -311,6 +312,10 @@ void ingle_handshake_hello(struct ingle_session *session, const void *msg, size_
         ingle_header_publish(session->s2c.base, &session->geometry);
         open_rings(session);
         session->state = INGLE_SESSION_WELCOMED;
+        /* Before the client maps its regions: step takes the port meanwhile, on the core that the
+         * client needs at READY. */
+        session->attached = true;
+        ingle_io_send(io, &attach);
         res = send_welcome(session);
     }
     if (res != 0) {
@@ -324,10 +329,8 @@ void ingle_handshake_ready(struct ingle_session *session, const void *msg, size_
 {
     struct ingle_io *io = session->io;
     struct ingle_ctl_ready ready;
-    struct ingle_to_step attach = {.kind = INGLE_TO_STEP_ATTACH, .port = &session->port};
     struct ingle_bell_slot who;
     int off = 0;
-    bool again = session->attached;
 
     if (ingle_check_ready(msg, bytes, &ready) != 0 || ready.nonce != session->nonce ||
         pid != session->pid || !still_alive(session)) {
@@ -351,9 +354,8 @@ void ingle_handshake_ready(struct ingle_session *session, const void *msg, size_
     if (session->state == INGLE_SESSION_CLOSING) {
         return;
     }
-    if (!again) {
-        session->attached = true;
-        ingle_io_send(io, &attach);
+    if (!session->was_live) {
+        session->was_live = true;
         io->counters.n_attached++;
         ingle_log(INGLE_LOG_INFO, "attach client=%u pid=%d uid=%u tenant=%u", session->client_id,
                   (int)session->pid, (unsigned)session->uid, session->tenant->index);

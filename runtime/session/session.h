@@ -86,6 +86,7 @@ struct ingle_session {
     struct ingle_port port;
     uint32_t *text_ends;       /* of the port's token writer */
     bool attached;             /* step knows the port */
+    bool was_live;             /* a READY now is that of a resumption */
     struct ingle_list tickets; /* struct ingle_ticket in flight */
     uint32_t n_inflight;
     struct ingle_list cancels; /* struct ingle_cancel */
