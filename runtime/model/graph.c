@@ -41,7 +41,8 @@ static uint64_t lay_out(struct ingle_graph *g, uint8_t *memory)
     g->attn = carve_rows(&at, g->rows_max, hd);
     g->logits = carve_rows(&at, g->head_rows_max, m->V);
     g->hidden = carve_rows(&at, g->head_rows_max, m->E);
-    g->act_embed = carve_act(&at, m->act_mode, g->rows_max, m->E);
+    g->act_qkv = carve_act(&at, m->qkv_act_mode, g->rows_max, m->E);
+    g->act_gate_up = carve_act(&at, m->act_mode, g->rows_max, m->E);
     g->act_attn = carve_act(&at, m->act_mode, g->rows_max, (uint32_t)hd);
     g->act_ffn = carve_act(&at, m->act_mode, g->rows_max, m->F);
     g->act_head = carve_act(&at, m->head_act_mode, g->head_rows_max, m->E);
@@ -112,13 +113,13 @@ static struct ingle_op *put_layer(struct ingle_graph *g, struct ingle_op *op,
                                        .add = add,
                                        .post_gain = add_gain,
                                        .gain = w->attn_norm,
-                                       .out = &g->act_embed,
+                                       .out = &g->act_qkv,
                                        .eps = m->rms_eps,
                                        .T = T,
                                        .E = m->E,
                                        .R = T}};
     *op++ = (struct ingle_op){.kind = INGLE_K_MATMUL,
-                              .matmul = {.x = &g->act_embed,
+                              .matmul = {.x = &g->act_qkv,
                                          .n_w = 3,
                                          .T = T,
                                          .w = {w->q, w->k, w->v},
@@ -170,13 +171,13 @@ static struct ingle_op *put_layer(struct ingle_graph *g, struct ingle_op *op,
                                        .add = g->y,
                                        .post_gain = w->post_attn_norm,
                                        .gain = w->ffn_norm,
-                                       .out = &g->act_embed,
+                                       .out = &g->act_gate_up,
                                        .eps = m->rms_eps,
                                        .T = T,
                                        .E = m->E,
                                        .R = T}};
     *op++ = (struct ingle_op){.kind = INGLE_K_MATMUL,
-                              .matmul = {.x = &g->act_embed,
+                              .matmul = {.x = &g->act_gate_up,
                                          .n_w = 2,
                                          .T = T,
                                          .w = {w->gate, w->up},

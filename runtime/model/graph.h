@@ -20,7 +20,7 @@ struct ingle_graph {
     float *logits;                   /* [head_rows_max][V] */
     float *hidden;                   /* [head_rows_max][E]: the normed final state */
     uint32_t *index;                 /* [head_rows_max] */
-    struct ingle_act act_embed, act_attn, act_ffn, act_head;
+    struct ingle_act act_qkv, act_attn, act_gate_up, act_ffn, act_head; /* what goes into .. */
     struct ingle_batch batch;
     struct ingle_op *ops;
     uint32_t n_ops_max;

@@ -115,6 +115,10 @@ static void set_names(const struct plan *plan, struct ingle_model *model)
     ingle_gguf_hash(plan->gguf, model->file_hash);
 }
 
+/* Narrow models err most, and a quarter of it comes from what q, k and v are made of
+ * (docs/decisions/activations.md). */
+#define QKV_TWO_PLANES_BELOW 640u
+
 static void set_shape(const struct plan *plan, enum ingle_act_mode act_mode,
                       struct ingle_model *model)
 {
@@ -137,6 +141,8 @@ static void set_shape(const struct plan *plan, enum ingle_act_mode act_mode,
     /* A decoded token waits for the head's weights, not for arithmetic: its second plane is nearly
      * free and takes 10 to 15 % of the rounding error off. */
     model->head_act_mode = act_mode == INGLE_ACT_INT8 ? INGLE_ACT_INT16 : act_mode;
+    model->qkv_act_mode =
+        act_mode == INGLE_ACT_INT8 && hp->E < QKV_TWO_PLANES_BELOW ? INGLE_ACT_INT16 : act_mode;
     model->file_bytes = plan->bindings.file_bytes;
     model->resident_bytes = plan->resident_bytes;
 }

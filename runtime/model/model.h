@@ -40,7 +40,7 @@ struct ingle_model {
     uint32_t context_tokens; /* the model's trained context */
     float rms_eps, attn_scale, embed_scale;
     enum ingle_glu glu;
-    enum ingle_act_mode act_mode, head_act_mode;
+    enum ingle_act_mode act_mode, qkv_act_mode, head_act_mode;
     uint32_t n_groups;
     uint32_t group_layers[INGLE_GROUPS_MAX];
     uint32_t group_window[INGLE_GROUPS_MAX]; /* 0 = full */
