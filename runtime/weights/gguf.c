@@ -88,7 +88,7 @@ struct ingle_gguf {
     const char *shown; /* last part of path */
     int fd;
     uint64_t file_bytes;
-    int64_t mtime_ns;
+    int64_t mtime_ns, ctime_ns;
     uint8_t *head; /* the copy: room for head_room bytes, head_have of them read */
     uint64_t head_room, head_have, head_bytes;
     uint32_t n_entries, n_tensors;
@@ -625,6 +625,11 @@ static struct ingle_gguf *create(const char *path, struct ingle_error *err)
     return NULL;
 }
 
+static int64_t time_ns(struct timespec t)
+{
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
 static int open_file(struct ingle_gguf *g, struct ingle_error *err)
 {
     struct stat st;
@@ -648,7 +653,8 @@ static int open_file(struct ingle_gguf *g, struct ingle_error *err)
                                S_ISDIR(st.st_mode) ? "a directory" : "a device, pipe or socket");
     }
     (void)fcntl(g->fd, F_SETFL, 0);
-    g->mtime_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
+    g->mtime_ns = time_ns(st.st_mtim);
+    g->ctime_ns = time_ns(st.st_ctim);
     return reserve(g, (uint64_t)st.st_size, (uint64_t)st.st_size, err);
 }
 
@@ -739,7 +745,8 @@ uint64_t ingle_gguf_file_bytes(const struct ingle_gguf *gguf)
 
 void ingle_gguf_hash(const struct ingle_gguf *gguf, uint8_t ret[16])
 {
-    uint64_t facts[4] = {0, 0, gguf->file_bytes, (uint64_t)gguf->mtime_ns};
+    uint64_t facts[5] = {0, 0, gguf->file_bytes, (uint64_t)gguf->mtime_ns,
+                         (uint64_t)gguf->ctime_ns};
     XXH128_canonical_t bytes;
     XXH128_hash_t header = XXH3_128bits(gguf->head, gguf->head_bytes);
 
@@ -747,6 +754,14 @@ void ingle_gguf_hash(const struct ingle_gguf *gguf, uint8_t ret[16])
     facts[1] = header.high64;
     XXH128_canonicalFromHash(&bytes, XXH3_128bits(facts, sizeof facts));
     memcpy(ret, bytes.digest, sizeof bytes.digest);
+}
+
+bool ingle_gguf_unchanged(const struct ingle_gguf *gguf)
+{
+    struct stat st;
+
+    return fstat(gguf->fd, &st) == 0 && (uint64_t)st.st_size == gguf->file_bytes &&
+           time_ns(st.st_mtim) == gguf->mtime_ns && time_ns(st.st_ctim) == gguf->ctime_ns;
 }
 
 uint32_t ingle_gguf_n_tensors(const struct ingle_gguf *gguf)

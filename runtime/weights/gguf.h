@@ -43,8 +43,12 @@ int ingle_gguf_fd(const struct ingle_gguf *gguf); /* -1 after parse() */
 const char *ingle_gguf_path(const struct ingle_gguf *gguf);
 const char *ingle_gguf_shown(const struct ingle_gguf *gguf); /* the file's name, for messages */
 uint64_t ingle_gguf_file_bytes(const struct ingle_gguf *gguf);
-/* Names the file's content without reading all of it: XXH3-128 of header, size and mtime. */
+/* Names the file's content without reading all of it: XXH3-128 of header, size, mtime and ctime.
+ * The mtime can be set back (rsync -t, tar, stores where all files have the same); the ctime
+ * cannot. */
 void ingle_gguf_hash(const struct ingle_gguf *gguf, uint8_t ret[16]);
+/* Has nobody written to the file since it was opened, as far as its size and times tell? */
+bool ingle_gguf_unchanged(const struct ingle_gguf *gguf);
 
 uint32_t ingle_gguf_n_tensors(const struct ingle_gguf *gguf);
 /* i < n_tensors; one array, in the header's order. */

@@ -1,7 +1,7 @@
-/* Owns the staging blocks and the ring of one run; borrows the file. Blocks are issued and
- * delivered in file order, whatever order they complete in: slot (n % DEPTH) holds block n from
- * issue until it is delivered. Invariant: no buffer is released while the kernel may write to it.
- * Thread: load. */
+/* Owns the staging blocks and the ring of one run; borrows the file and the place to read to.
+ * Blocks are issued and delivered in file order, whatever order they complete in: slot (n % DEPTH)
+ * holds block n from issue until it is delivered. Invariant: no buffer is released while the kernel
+ * may write to it. Thread: load. */
 #include "runtime/weights/stream.h"
 
 #include <errno.h>
@@ -14,7 +14,7 @@
 
 #include "runtime/base/mem.h"
 
-#define SECTOR_BYTES UINT64_C(4096) /* what every O_DIRECT file system accepts */
+#define SECTOR_BYTES INGLE_STREAM_SECTOR_BYTES
 
 struct block {
     uint64_t start, bytes; /* multiples of SECTOR_BYTES; may reach beyond the end of the file */
@@ -63,6 +63,9 @@ static bool next_block(struct run *r, struct block *b)
     }
     end = (end + SECTOR_BYTES - 1) & ~(SECTOR_BYTES - 1);
     r->issue_at = end;
+    if (r->s->into != NULL) {
+        b->buf = r->s->into + (start - spans[0].file_off);
+    }
     b->start = start;
     b->bytes = end - start;
     b->want = min_u64(end, r->s->file_bytes) - start;
@@ -266,12 +269,17 @@ int ingle_stream_run(const struct ingle_stream *stream, struct ingle_error *err)
     struct run r = {.s = stream, .err = err};
     int rc;
 
-    r.staging = ingle_mem_map(INGLE_STREAM_STAGING_BYTES);
-    if (r.staging == NULL) {
-        return ingle_fail(err, -ENOMEM, "%s: no memory to read it", stream->shown);
-    }
-    for (uint32_t i = 0; i < INGLE_STREAM_DEPTH; i++) {
-        r.blocks[i].buf = r.staging + i * INGLE_STREAM_BLOCK_BYTES;
+    if (stream->into != NULL) {
+        ingle_assert(stream->n_spans == 1);
+        ingle_assert((stream->spans[0].file_off | stream->spans[0].bytes) % SECTOR_BYTES == 0);
+    } else {
+        r.staging = ingle_mem_map(INGLE_STREAM_STAGING_BYTES);
+        if (r.staging == NULL) {
+            return ingle_fail(err, -ENOMEM, "%s: no memory to read it", stream->shown);
+        }
+        for (uint32_t i = 0; i < INGLE_STREAM_DEPTH; i++) {
+            r.blocks[i].buf = r.staging + i * INGLE_STREAM_BLOCK_BYTES;
+        }
     }
     for (uint32_t i = 0; i < stream->n_spans; i++) {
         r.total_bytes += stream->spans[i].bytes;
