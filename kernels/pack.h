@@ -30,6 +30,12 @@
 #define INGLE_BLOCK_COLS 32u
 #define INGLE_SUPER_COLS 256u
 
+/* They stand in the header of every image that is kept as a file. LAYOUT goes up with each change
+ * of the bytes that ingle_pack_rows() writes. CPU_CLASS names the processors whose kernels read
+ * this layout: today one layout serves all. */
+#define INGLE_PACK_LAYOUT    1u
+#define INGLE_PACK_CPU_CLASS 1u
+
 enum ingle_wscale {
     INGLE_WS_FLOAT, /* not quantised */
     INGLE_WS_BLOCK, /* d, m per 32 columns */

@@ -1,8 +1,9 @@
-/* The rendezvous path, decided in one place for both sides. Owns nothing; the environment comes in
- * as arguments, so that a test can state it. Any thread. */
+/* The rendezvous path and the names of images, decided in one place for both sides. Owns nothing;
+ * the environment comes in as arguments, so that a test can state it. Any thread. */
 #include "shm/paths.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -80,4 +81,37 @@ int ingle_path_prepare(const char *socket_path, uid_t uid)
         return -EPERM;
     }
     return (st.st_mode & (S_IWGRP | S_IWOTH)) != 0 ? -EACCES : 0;
+}
+
+#define HASH_DIGITS 32u
+
+int ingle_path_image(const char *stem, const uint8_t source[16], char *ret_name, size_t bytes)
+{
+    char hash[HASH_DIGITS + 1];
+    size_t n = strlen(stem) + HASH_DIGITS + strlen("..image");
+
+    if (n >= bytes || n + strlen(".part") > NAME_MAX) {
+        return -ENAMETOOLONG;
+    }
+    for (size_t i = 0; i < HASH_DIGITS / 2; i++) {
+        (void)snprintf(hash + 2 * i, 3, "%02x", source[i]);
+    }
+    (void)snprintf(ret_name, bytes, "%s.%s.image", stem, hash);
+    return 0;
+}
+
+bool ingle_path_is_image(const char *name, const char *stem)
+{
+    const size_t tail = HASH_DIGITS + strlen("..image");
+    size_t n = strlen(name);
+    const char *hash;
+
+    n -= n > 5 && strcmp(name + n - 5, ".part") == 0 ? 5 : 0;
+    if (n <= tail ||
+        (stem != NULL && (strlen(stem) != n - tail || memcmp(name, stem, n - tail) != 0))) {
+        return false;
+    }
+    hash = name + n - tail + 1;
+    return hash[-1] == '.' && strspn(hash, "0123456789abcdef") == HASH_DIGITS &&
+           strncmp(hash + HASH_DIGITS, ".image", 6) == 0;
 }

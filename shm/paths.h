@@ -1,7 +1,11 @@
-/* Where the socket is, for the runtime that binds it and the clients that connect. */
+/* Paths that more than one program must agree on: where the socket is, for the runtime that binds
+ * it and the clients that connect; how the kept image of a model is called, for the runtime that
+ * writes it and the command that removes it with the model. */
 #ifndef INGLE_SHM_PATHS_H
 #define INGLE_SHM_PATHS_H
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #ifdef __cplusplus
@@ -37,6 +41,27 @@ int ingle_path_socket(const char *runtime_dir, const char *home, uid_t uid,
  * to it), -EINVAL (not absolute), -ENAMETOOLONG, or -errno of mkdir(2).
  */
 int ingle_path_prepare(const char *socket_path, uid_t uid);
+
+/**
+ * The file name of a model's image: STEM.HASH.image, HASH being 32 hexadecimal digits.
+ *
+ * @stem    the model's file name, or what stands for it
+ * @source  16 bytes that name the content of the model's file
+ * @bytes   room in ret_name, at least 1
+ *
+ * Ownership: fills ret_name.  Thread: any.
+ * Returns 0, or -ENAMETOOLONG (does not fit, or leaves no room in NAME_MAX for ".part").
+ */
+int ingle_path_image(const char *stem, const uint8_t source[16], char *ret_name, size_t bytes);
+
+/**
+ * Is `name` what ingle_path_image() makes of stem and some content (or that and ".part")?
+ *
+ * @stem  NULL: of any stem
+ *
+ * Ownership: borrows.  Thread: any.  Errors: none.
+ */
+bool ingle_path_is_image(const char *name, const char *stem);
 
 #ifdef __cplusplus
 }

@@ -1,6 +1,7 @@
-/* Owns the memory of a packed image. Rows are packed as they arrive from the stream; only a row
- * that is cut by two blocks is copied aside. Invariant: an image that leaves this file is whole.
- * Thread: load; readers any, after load. */
+/* Owns the memory of a packed image, and until it is kept its file. Rows are packed as they arrive
+ * from the stream; only a row that is cut by two blocks is copied aside. Invariants: an image that
+ * leaves this file is whole; only one that was packed without complaint is kept. Thread: load; the
+ * bytes: any, after load. */
 #include "runtime/weights/image.h"
 
 #include <errno.h>
@@ -8,9 +9,11 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
+#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
 #include "runtime/base/mem.h"
+#include "runtime/weights/imagefile.h"
 #include "runtime/weights/stream.h"
 
 #define SLOT_ALIGN UINT64_C(4096)
@@ -19,6 +22,8 @@
 struct ingle_image {
     uint8_t *base;
     uint64_t bytes;
+    struct ingle_imagefile *file; /* to be written; NULL: it is there, or will not be */
+    uint64_t keep_from_ns;
 };
 
 struct packer {
@@ -51,6 +56,11 @@ uint64_t ingle_image_layout(struct ingle_image_item *items, uint32_t n_items)
         at += items[i].bytes;
     }
     return align_up(at, SLOT_ALIGN);
+}
+
+uint64_t ingle_image_bytes(const struct ingle_image_item *items, uint32_t n_items)
+{
+    return align_up(items[n_items - 1].off + items[n_items - 1].bytes, SLOT_ALIGN);
 }
 
 static uint64_t row_bytes(const struct ingle_gguf_tensor *t)
@@ -158,7 +168,7 @@ static int take(void *arg, uint32_t i, uint64_t off, const uint8_t *src, uint64_
     return rc;
 }
 
-/* ---- loading ------------------------------------------------------------------------- */
+/* ---- reading the GGUF file ------------------------------------------------------------------- */
 
 static int place_order(const void *a, const void *b)
 {
@@ -205,44 +215,139 @@ static int run(const struct ingle_image_load *load, struct packer *p,
     return rc;
 }
 
-static struct ingle_image *create(uint64_t bytes)
+static int no_memory(const struct ingle_image_load *load, struct ingle_error *err)
 {
-    struct ingle_image *image = ingle_mem_alloc(sizeof *image);
-
-    if (image == NULL) {
-        return NULL;
-    }
-    image->bytes = bytes;
-    image->base = ingle_mem_map_huge(bytes);
-    if (image->base == NULL) {
-        ingle_mem_free(image);
-        return NULL;
-    }
-    /* A forward pass walks all of it: with 4 KiB pages that is a TLB miss per row. */
-    (void)madvise(image->base, bytes, MADV_HUGEPAGE);
-    return image;
+    return ingle_fail_kind(err, INGLE_ERR_REFUSED, -ENOMEM,
+                           "%s: no memory for its %" PRIu64
+                           " MiB of packed weights: unload another model, or load a smaller one",
+                           ingle_gguf_shown(load->gguf),
+                           ingle_image_bytes(load->items, load->n_items) >> 20);
 }
 
-int ingle_image_load(const struct ingle_image_load *load, struct ingle_image **ret,
-                     struct ingle_error *err)
+static int pack_all(const struct ingle_image_load *load, struct ingle_image *image,
+                    struct ingle_error *err)
 {
-    const struct ingle_image_item *last = &load->items[load->n_items - 1];
-    struct ingle_image *image = create(align_up(last->off + last->bytes, SLOT_ALIGN));
     struct packer p = {.gguf = load->gguf, .image = image};
     struct ingle_stream_span *spans = ingle_mem_array(load->n_items, sizeof *spans);
     int rc;
 
     p.items = ingle_mem_array(load->n_items, sizeof *p.items);
-    if (image == NULL || spans == NULL || p.items == NULL) {
-        rc = ingle_fail_kind(err, INGLE_ERR_REFUSED, -ENOMEM,
-                             "%s: no memory for its %" PRIu64
-                             " MiB of packed weights: unload another model, or load a smaller one",
-                             ingle_gguf_shown(load->gguf), (last->off + last->bytes) >> 20);
-    } else {
-        rc = run(load, &p, spans, err);
-    }
+    rc = spans == NULL || p.items == NULL ? no_memory(load, err) : run(load, &p, spans, err);
     ingle_mem_free(spans);
     ingle_mem_free(p.items);
+    return rc;
+}
+
+/* ---- the kept image -------------------------------------------------------------------------- */
+
+/* why: one of our own sentences. */
+static void note(const char *event, const char *name, const char *why)
+{
+    char clean[160];
+
+    ingle_log_text(clean, sizeof clean, name, (uint32_t)strlen(name));
+    ingle_log(INGLE_LOG_WARN, "%s file=\"%s\" why=\"%s\"", event, clean, why);
+}
+
+/* The file that would hold this image; NULL with a line in the log: none. */
+static struct ingle_imagefile *find_file(const struct ingle_image_load *load)
+{
+    struct ingle_imagefile *file = NULL;
+    uint8_t source[16];
+    char path[1024];
+
+    ingle_gguf_hash(load->gguf, source);
+    if (ingle_imagefile_path(load->home, ingle_gguf_path(load->gguf), source, path, sizeof path) ==
+        0) {
+        file = ingle_imagefile_create(path, source, load->items, load->n_items);
+    }
+    if (file == NULL) {
+        note("image-not-kept", ingle_gguf_shown(load->gguf),
+             "its path is too long, or memory is short");
+    }
+    return file;
+}
+
+/* 0: read; > 0: not, and the image's memory is as new; -ECANCELED, -ENOMEM. */
+static int read_kept(const struct ingle_image_load *load, struct ingle_image *image,
+                     struct ingle_error *err)
+{
+    struct ingle_error why = {0};
+    int rc = ingle_imagefile_read(image->file, image->base, load, &why);
+
+    if (rc == INGLE_IMAGEFILE_UNUSABLE) {
+        note("image-unusable", ingle_imagefile_shown(image->file), why.text);
+        ingle_mem_unmap(image->base, image->bytes);
+        image->base = ingle_mem_map_huge(image->bytes);
+        return image->base == NULL ? no_memory(load, err) : rc;
+    }
+    if (rc < 0) {
+        return ingle_fail(err, rc, "%s", why.text);
+    }
+    return rc;
+}
+
+bool ingle_image_keep(struct ingle_image *image)
+{
+    struct ingle_error err = {0};
+    int rc;
+
+    if (image->file == NULL) {
+        return false;
+    }
+    image->keep_from_ns = image->keep_from_ns != 0 ? image->keep_from_ns : ingle_clock_ns();
+    rc = ingle_imagefile_write(image->file, image->base, &err);
+    if (rc > 0) {
+        return true;
+    }
+    if (rc < 0) {
+        note("image-not-kept", ingle_imagefile_shown(image->file), err.text);
+    } else {
+        ingle_log(INGLE_LOG_INFO, "image-kept bytes=%" PRIu64 " ms=%" PRIu64, image->bytes,
+                  (ingle_clock_ns() - image->keep_from_ns) / INGLE_NS_PER_MS);
+    }
+    ingle_imagefile_free(image->file);
+    image->file = NULL;
+    return false;
+}
+
+/* ---- loading --------------------------------------------------------------------------------- */
+
+static int fill(const struct ingle_image_load *load, struct ingle_image *image,
+                struct ingle_error *err)
+{
+    int rc = INGLE_IMAGEFILE_ABSENT;
+
+    image->file = load->home != NULL ? find_file(load) : NULL;
+    if (image->file != NULL) {
+        rc = read_kept(load, image, err);
+    }
+    if (rc <= 0) {
+        ingle_imagefile_free(image->file);
+        image->file = NULL;
+        return rc;
+    }
+    rc = pack_all(load, image, err);
+    if (rc == 0 && image->file != NULL && !ingle_gguf_unchanged(load->gguf)) {
+        note("image-not-kept", ingle_gguf_shown(load->gguf),
+             "the model was written to, or linked, while it was read");
+        ingle_imagefile_free(image->file);
+        image->file = NULL;
+    }
+    return rc;
+}
+
+int ingle_image_load(const struct ingle_image_load *load, struct ingle_image **ret,
+                     struct ingle_error *err)
+{
+    struct ingle_image *image = ingle_mem_alloc(sizeof *image);
+    int rc;
+
+    if (image != NULL) {
+        image->bytes = ingle_image_bytes(load->items, load->n_items);
+        image->base = ingle_mem_map_huge(image->bytes);
+    }
+    rc = image == NULL || image->base == NULL ? no_memory(load, err) : fill(load, image, err);
     if (rc < 0) {
         ingle_image_free(image);
         return rc;
@@ -254,6 +359,7 @@ int ingle_image_load(const struct ingle_image_load *load, struct ingle_image **r
 void ingle_image_free(struct ingle_image *image)
 {
     if (image != NULL) {
+        ingle_imagefile_free(image->file);
         ingle_mem_unmap(image->base, image->bytes);
         ingle_mem_free(image);
     }

@@ -125,10 +125,44 @@ static void paths_that_name_no_directory_are_refused(void **state)
     assert_int_equal(ingle_path_prepare(longest, getuid()), -ENAMETOOLONG);
 }
 
+static void an_image_is_known_by_its_stem_and_its_hash(void **state)
+{
+    static const uint8_t source[16] = {0x01, 0xfe, [15] = 0xff};
+    const char *want = "a.gguf.01fe00000000000000000000000000ff.image";
+    char name[256], stem[256];
+
+    (void)state;
+    assert_int_equal(ingle_path_image("a.gguf", source, name, sizeof name), 0);
+    assert_string_equal(name, want);
+    assert_int_equal(ingle_path_image("a.gguf", source, name, strlen(want)), -ENAMETOOLONG);
+    memset(stem, 'x', sizeof stem);
+    stem[255 - 5 - 39] = '\0'; /* with ".part" it is as long as a name may be */
+    assert_int_equal(ingle_path_image(stem, source, name, sizeof name), 0);
+    assert_int_equal(strlen(name) + 5, 255);
+    stem[255 - 5 - 39] = 'x';
+    stem[255 - 5 - 38] = '\0';
+    assert_int_equal(ingle_path_image(stem, source, name, sizeof name), -ENAMETOOLONG);
+
+    assert_true(ingle_path_is_image(want, "a.gguf"));
+    assert_true(ingle_path_is_image(want, NULL));
+    assert_true(
+        ingle_path_is_image("a.gguf.01fe00000000000000000000000000ff.image.part", "a.gguf"));
+    assert_false(ingle_path_is_image(want, "b.gguf"));
+    assert_false(ingle_path_is_image(want, "a"));
+    assert_false(ingle_path_is_image("a.gguf", "a.gguf"));
+    assert_false(ingle_path_is_image("a.gguf.image", "a.gguf"));
+    assert_false(ingle_path_is_image("a.gguf.01FE00000000000000000000000000ff.image", NULL));
+    assert_false(ingle_path_is_image("a.gguf.01fe00000000000000000000000000ff.imagf", NULL));
+    assert_false(ingle_path_is_image(".01fe00000000000000000000000000ff.image", NULL));
+    assert_false(ingle_path_is_image("", NULL));
+    assert_false(ingle_path_is_image(".part", NULL));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(runtime_dir_comes_first_then_home),
+        cmocka_unit_test(an_image_is_known_by_its_stem_and_its_hash),
         cmocka_unit_test(missing_directories_are_made_private),
         cmocka_unit_test(directory_that_is_not_ours_alone_is_refused),
         cmocka_unit_test(paths_that_name_no_directory_are_refused),
