@@ -54,6 +54,9 @@ static const struct key keys[] = {
      "Name or .gguf path of the model that serves requests which name none; loaded at start"},
     {"cache", "kv_bytes", VALUE_BYTES, AT(cache.kv_bytes), RANGE(1 << 20, INT64_MAX), NULL,
      "512MiB", "KV pages for each loaded model"},
+    {"cache", "image_cache", VALUE_CHOICE, AT(cache.image_cache), RANGE(0, 0), "no yes", "yes",
+     "Keep packed weights as a file: beside the models of `ingle pull`, those of other files in "
+     "$XDG_CACHE_HOME/ingle/images"},
     {"hub", "base", VALUE_TEXT, AT(hub.base), RANGE(0, 0), NULL, "https://huggingface.co",
      "Where `ingle pull hf:OWNER/REPO` downloads from; the daemon does not use it"},
     {"model", "file", VALUE_TEXT, MODEL_AT(file), RANGE(0, 0), NULL, "",
@@ -536,14 +539,18 @@ int ingle_config_load(const char *path, struct ingle_config *config, struct ingl
 
 int ingle_paths_find(struct ingle_paths *ret, struct ingle_error *err)
 {
-    char data[480];
+    char data[480], cache[480];
     int res = xdg_dir("XDG_DATA_HOME", ".local/share", data, sizeof data, err);
 
+    if (res == 0) {
+        res = xdg_dir("XDG_CACHE_HOME", ".cache", cache, sizeof cache, err);
+    }
     if (res == 0) {
         res = xdg_dir("XDG_STATE_HOME", ".local/state", ret->state, sizeof ret->state, err);
     }
     if (res == 0) {
         (void)snprintf(ret->models, sizeof ret->models, "%s/models", data);
+        (void)snprintf(ret->images, sizeof ret->images, "%s/images", cache);
     }
     return res;
 }

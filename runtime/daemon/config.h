@@ -17,6 +17,10 @@ enum ingle_config_kernels {
     INGLE_CONFIG_KERNELS_AUTO,
     INGLE_CONFIG_KERNELS_REF
 };
+enum ingle_config_answer {
+    INGLE_CONFIG_NO,
+    INGLE_CONFIG_YES
+};
 enum ingle_config_keep {
     INGLE_CONFIG_KEEP_ON_DEMAND,
     INGLE_CONFIG_KEEP_ALWAYS
@@ -36,6 +40,7 @@ struct ingle_config {
     } daemon;
     struct {
         uint64_t kv_bytes;
+        int32_t image_cache;
     } cache;
     struct {
         char base[INGLE_CONFIG_TEXT_BYTES];
@@ -60,6 +65,7 @@ void ingle_config_print(const struct ingle_config *config, FILE *out);
 /* Where things lie (XDG), absolute. */
 struct ingle_paths {
     char models[512]; /* $XDG_DATA_HOME/ingle/models */
+    char images[512]; /* $XDG_CACHE_HOME/ingle/images */
     char state[512];  /* $XDG_STATE_HOME/ingle */
 };
 /* Make a directory and its parents, mode 0700. */

@@ -203,6 +203,10 @@ static void set_models(struct daemon *d)
 {
     struct ingle_models *models = &d->io.models;
 
+    models->images = d->config.cache.image_cache == INGLE_CONFIG_YES;
+    if (models->images) {
+        (void)ingle_config_make_dirs(d->paths.images); /* who writes there says what is wrong */
+    }
     models->n_specs = 0;
     for (uint32_t i = 0; i < d->config.n_models; i++) {
         const struct ingle_config_model *m = &d->config.models[i];
@@ -299,6 +303,7 @@ static void watchdog_fired(struct ingle_timer *timer)
 static void block_signals(sigset_t *ret)
 {
     (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is an error of the write */
     (void)sigemptyset(ret);
     (void)sigaddset(ret, SIGTERM);
     (void)sigaddset(ret, SIGINT);
@@ -336,6 +341,7 @@ static int start_io(struct daemon *d, const sigset_t *signals, struct ingle_erro
         .n_threads = (uint32_t)d->config.daemon.threads,
         .limits = &limits,
         .models_dir = d->paths.models,
+        .images_dir = d->paths.images,
         .reload = reload,
         .reload_arg = d,
     };

@@ -240,6 +240,7 @@ static int fill(struct plan *plan, const struct ingle_model_options *options, st
         .gguf = plan->gguf,
         .items = plan->bindings.items,
         .n_items = plan->bindings.n_items,
+        .home = options->images,
         .progress = options->progress,
         .progress_arg = options->progress_arg,
         .cancel = options->cancel,

@@ -34,8 +34,7 @@ struct ingle_model {
     enum ingle_arch arch;
     char name[64]; /* general.name */
     char path[512];
-    uint8_t file_hash[16]; /* identity of the file for the KV key: XXH3-128 of header and size and
-                              mtime */
+    uint8_t file_hash[16]; /* identity of the file for the KV key: ingle_gguf_hash() */
     uint32_t L, E, H, Hk, D, F, V;
     uint32_t context_tokens; /* the model's trained context */
     float rms_eps, attn_scale, embed_scale;
@@ -62,7 +61,8 @@ struct ingle_model_options {
     /* Called from the loading thread, at most every 1 %; NULL allowed. */
     void (*progress)(void *arg, uint64_t done_bytes, uint64_t total_bytes);
     void *progress_arg;
-    const _Atomic bool *cancel; /* true: give up soon with -ECANCELED; NULL allowed */
+    const struct ingle_image_home *images; /* where packed images are kept; NULL: nowhere */
+    const _Atomic bool *cancel;            /* true: give up soon with -ECANCELED; NULL allowed */
 };
 
 /* What loading would take, from the header alone (for admission before allocation). */

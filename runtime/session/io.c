@@ -141,11 +141,12 @@ static uint32_t raise_fd_limit(void)
 static int start_threads(struct ingle_io *io, const struct ingle_io_options *options,
                          struct ingle_error *err)
 {
+    struct ingle_image_home home = {io->models.dir, io->models.images_dir};
     int res = ingle_bell_start(&io->bell, options->board, io->wake.fd, err);
 
     if (res == 0) {
         res = ingle_loader_start(&io->models.loader, io->wake.fd, options->n_threads,
-                                 options->limits, err);
+                                 options->limits, &home, err);
         if (res != 0) {
             ingle_bell_stop(&io->bell);
         }
@@ -179,6 +180,7 @@ int ingle_io_init(struct ingle_io *io, const struct ingle_io_options *options,
                                      INGLE_REGION_NONE,
                                      {.fire = ingle_handshake_stock_up}};
     (void)snprintf(io->models.dir, sizeof io->models.dir, "%s", options->models_dir);
+    (void)snprintf(io->models.images_dir, sizeof io->models.images_dir, "%s", options->images_dir);
     io->caps_timer.fire = ingle_context_caps_fired;
     io->listen_timer.fire = listen_fired;
     io->listen = (struct ingle_source){.fd = options->listen_fd, .ready = listen_ready};

@@ -69,7 +69,7 @@ struct ingle_io_options {
     uint64_t budget_bytes, kv_bytes;
     uint32_t spin_us, n_threads;
     const struct ingle_sched_options *limits;
-    const char *models_dir;
+    const char *models_dir, *images_dir; /* images_dir: kept images of models elsewhere */
     int (*reload)(void *arg, struct ingle_error *err);
     void *reload_arg;
 };

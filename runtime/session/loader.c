@@ -1,5 +1,7 @@
 /* Owns the load thread and the backends; a job belongs to load from give to take. One job at a
- * time, in order. Everything slow about a model happens here: reading, packing, unmapping. */
+ * time, in order. Everything slow about a model happens here: reading, packing, unmapping. A packed
+ * image that is not kept yet is written a block at a time while no job waits: nobody is waiting for
+ * it. */
 #include "runtime/session/loader.h"
 
 #include <string.h>
@@ -45,6 +47,7 @@ static int load_model(struct ingle_loader *loader, struct ingle_load *job, struc
     struct ingle_model_options options = {.act_mode = want->activations,
                                           .progress = note_progress,
                                           .progress_arg = job,
+                                          .images = job->images ? &loader->load.home : NULL,
                                           .cancel = &job->cancel};
     struct ingle_engine_options engine = {.kv_bits = want->kv_bits,
                                           .kv_bytes = job->kv_bytes,
@@ -61,8 +64,36 @@ static int load_model(struct ingle_loader *loader, struct ingle_load *job, struc
     }
     if (res != 0) {
         ingle_model_free(model);
+    } else if (model != NULL) {
+        loader->load.unkept[job->slot] = model->image;
     }
     return res;
+}
+
+static void wake_io(const struct ingle_loader *loader)
+{
+    uint64_t one = 1;
+
+    if (write(loader->io_eventfd, &one, sizeof one) != sizeof one) {
+        return; /* a full counter already wakes io */
+    }
+}
+
+/* A little of the first image that is not kept yet; false: there is none. */
+static bool keep_some(struct ingle_loader *loader)
+{
+    for (uint32_t slot = 0; slot < INGLE_MODEL_SLOTS; slot++) {
+        struct ingle_image *image = loader->load.unkept[slot];
+
+        if (image != NULL) {
+            if (!ingle_image_keep(image)) {
+                loader->load.unkept[slot] = NULL;
+                wake_io(loader); /* to write out what the log has of it */
+            }
+            return true;
+        }
+    }
+    return false;
 }
 
 static void work(struct ingle_loader *loader, struct ingle_load *job)
@@ -80,6 +111,7 @@ static void work(struct ingle_loader *loader, struct ingle_load *job)
         res = load_model(loader, job, &job->err);
         break;
     case INGLE_LOAD_FREE:
+        loader->load.unkept[job->slot] = NULL; /* given up where it was not finished */
         ingle_engine_free(job->engine);
         job->engine = NULL;
         break;
@@ -94,24 +126,26 @@ static void *load_main(void *arg)
 
     while (!atomic_load_explicit(&loader->stop, memory_order_acquire)) {
         uint32_t ticket = ingle_park_ticket(&loader->park);
-        uint64_t one = 1;
 
         if (!ingle_spsc_pop(&loader->jobs, &job)) {
-            ingle_park_wait(&loader->park, ticket, -1);
+            if (keep_some(loader)) {
+                ingle_park_cancel(&loader->park);
+            } else {
+                ingle_park_wait(&loader->park, ticket, -1);
+            }
             continue;
         }
         ingle_park_cancel(&loader->park);
         work(loader, job);
         ingle_assert(ingle_spsc_push(&loader->done, &job));
-        if (write(loader->io_eventfd, &one, sizeof one) != sizeof one) {
-            continue; /* a full counter already wakes io */
-        }
+        wake_io(loader);
     }
     return NULL;
 }
 
 int ingle_loader_start(struct ingle_loader *loader, int io_eventfd, uint32_t n_threads,
-                       const struct ingle_sched_options *limits, struct ingle_error *err)
+                       const struct ingle_sched_options *limits,
+                       const struct ingle_image_home *home, struct ingle_error *err)
 {
     int res;
 
@@ -121,6 +155,7 @@ int ingle_loader_start(struct ingle_loader *loader, int io_eventfd, uint32_t n_t
     loader->io_eventfd = io_eventfd;
     loader->load.n_threads = n_threads;
     loader->load.limits = *limits;
+    loader->load.home = *home;
     res = pthread_create(&loader->thread, NULL, load_main, loader);
     if (res != 0) {
         return ingle_fail(err, -res, "cannot start the load thread: %s", strerrordesc_np(res));

@@ -1,5 +1,5 @@
-/* The load thread: reads models, makes engines of them, frees them. io hands it jobs and gets each
- * back when it is done. */
+/* The load thread: reads models, makes engines of them, frees them; between jobs it writes packed
+ * images to where they are kept. io hands it jobs and gets each back when it is done. */
 #ifndef INGLE_RUNTIME_SESSION_LOADER_H
 #define INGLE_RUNTIME_SESSION_LOADER_H
 #include <pthread.h>
@@ -12,6 +12,7 @@
 #include "runtime/base/park.h"
 #include "runtime/base/spsc.h"
 #include "runtime/sched/sched.h"
+#include "runtime/weights/image.h"
 
 /* What one instance of a model is: the file and every option that changes its answers. */
 struct ingle_model_want {
@@ -34,6 +35,7 @@ struct ingle_load {
     uint16_t slot;
     struct ingle_model_want want;
     uint64_t kv_bytes;
+    bool images; /* read and keep the packed image */
     uint64_t resident_bytes;
     struct ingle_engine *engine;
     struct ingle_error err; /* code 0: done */
@@ -51,12 +53,16 @@ struct ingle_loader {
     struct { /* load */
         uint32_t n_threads;
         struct ingle_sched_options limits;
-        struct ingle_backend *fast, *ref, *null; /* made when first needed */
+        struct ingle_image_home home;
+        struct ingle_image *unkept[INGLE_MODEL_SLOTS]; /* loaded, to be written; or NULL */
+        struct ingle_backend *fast, *ref, *null;       /* made when first needed */
     } load;
 };
 
+/* Borrows the strings of home for as long as the loader lives. */
 int ingle_loader_start(struct ingle_loader *loader, int io_eventfd, uint32_t n_threads,
                        const struct ingle_sched_options *limits,
+                       const struct ingle_image_home *home,
                        struct ingle_error *err) INGLE_MUST_CHECK;
 /* Joins; jobs that were not begun are left. The engines must be freed before the fini. */
 void ingle_loader_stop(struct ingle_loader *loader);

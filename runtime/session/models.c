@@ -300,6 +300,8 @@ int ingle_models_open(struct ingle_io *io, const struct ingle_model_want *want, 
     memset(&instance->job, 0, sizeof instance->job);
     instance->job.slot = instance->slot;
     instance->job.want = *want;
+    instance->job.images = models->images;
+    instance->begin_ns = ingle_clock_ns();
     instance->job.kv_bytes = want->path[0] == '\0' ? NULL_KV_BYTES : models->kv_bytes;
     give_job(io, instance, INGLE_LOAD_ESTIMATE);
     if (models->progress.heap_pos == 0 &&
@@ -444,9 +446,10 @@ static void loaded(struct ingle_io *io, struct ingle_instance *instance)
         ingle_assert(instance != NULL);
         models->default_slot = instance->slot;
     }
-    ingle_log(INGLE_LOG_INFO, "load-done model=%s slot=%u weights_bytes=%llu kv_bytes=%llu",
+    ingle_log(INGLE_LOG_INFO, "load-done model=%s slot=%u weights_bytes=%llu kv_bytes=%llu ms=%llu",
               instance->want.name, instance->slot, (unsigned long long)bytes.weights,
-              (unsigned long long)bytes.kv_pool);
+              (unsigned long long)bytes.kv_pool,
+              (unsigned long long)((instance->ready_ns - instance->begin_ns) / INGLE_NS_PER_MS));
     tell(io, instance, INGLE_WAIT_OPEN, NULL);
     if (instance->doomed) {
         ingle_models_close(io, instance);

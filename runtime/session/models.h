@@ -38,7 +38,7 @@ struct ingle_instance { /* models.all[slot]; slot 0 is never used: it means the 
     uint32_t context_tokens, n_vocab;
     struct ingle_pool *weights, *tokenizer, *kv, *scratch;
     uint32_t n_kept, n_promised; /* contexts in clients' tables and behind tokens; those to come */
-    uint64_t n_requests, ready_ns;
+    uint64_t n_requests, begin_ns, ready_ns; /* the load's begin and end */
 };
 
 enum ingle_wait_kind {
@@ -60,7 +60,9 @@ struct ingle_models {
     struct ingle_model_spec specs[INGLE_MODEL_SPECS_MAX];
     uint32_t n_specs;
     char default_name[512]; /* empty: the first that is opened */
-    char dir[512];          /* of NAME.gguf */
+    char dir[512];          /* of NAME.gguf and its image */
+    char images_dir[512];   /* of the images of files elsewhere */
+    bool images;            /* read and keep packed images */
     uint64_t kv_bytes;      /* of each instance */
     struct ingle_list waits;
     struct ingle_timer progress;

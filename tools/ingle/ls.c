@@ -1,9 +1,11 @@
 /* Owns nothing. `ingle ls` and `ingle rm`. Thread: main. */
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "shm/paths.h"
 #include "tools/ingle/json.h"
 #include "tools/ingle/models.h"
 #include "tools/ingle/paths.h"
@@ -60,6 +62,26 @@ enum cli_exit verb_ls(const struct cli_call *call)
     return CLI_OK;
 }
 
+/* What the runtime has packed of a model, and would pack again. */
+static void remove_images(const char *name)
+{
+    char folder[PATH_MAX], stem[PATH_MAX];
+    DIR *d;
+
+    path_in(PATH_DATA, folder, "models");
+    path_format(stem, "%s.gguf", name);
+    d = opendir(folder);
+    if (d == NULL) {
+        return;
+    }
+    for (struct dirent *e = readdir(d); e != NULL; e = readdir(d)) {
+        if (ingle_path_is_image(e->d_name, stem) && unlinkat(dirfd(d), e->d_name, 0) == 0) {
+            cli_note("removed %s/%s", folder, e->d_name);
+        }
+    }
+    (void)closedir(d);
+}
+
 enum cli_exit verb_rm(const struct cli_call *call)
 {
     enum cli_exit worst = CLI_OK;
@@ -79,6 +101,7 @@ enum cli_exit verb_rm(const struct cli_call *call)
                 cli_fail(errno == ENOENT ? CLI_NOT_FOUND : CLI_FAIL, "cannot remove %s: %m", path);
         } else {
             cli_note("removed %s", path);
+            remove_images(name);
         }
     }
     return worst;
