@@ -310,7 +310,7 @@ static void *honest_main(void *arg)
         honest->n_rounds++;
         honest->n_wrong += strcmp(text, honest->solo) != 0;
     } while (!atomic_load_explicit(&honest->stop, memory_order_acquire));
-    peer_close(&p);
+    peer_leave(&p);
     free(text);
     return NULL;
 }
@@ -323,7 +323,7 @@ struct honest *honest_start(void)
     assert_non_null(honest);
     peer_open(&p, house.socket, "solo");
     one_answer(&p, honest->solo, sizeof honest->solo);
-    peer_close(&p);
+    peer_leave(&p);
     assert_true(strlen(honest->solo) > HONEST_TOKENS);
     assert_int_equal(pthread_create(&honest->thread, NULL, honest_main, honest), 0);
     return honest;

@@ -20,7 +20,7 @@
 #include "tests/hostile/house.h"
 
 #define FLIP_MS     100 /* a field, a session */
-#define FLIP_MS_MAX 800 /* a field, where the machine is busy */
+#define FLIP_MS_MAX 600 /* a field, where the machine is busy */
 #define ENOUGH      300 /* of either value: what is read twice shows within a hundred or so */
 #define WAIT_MS     5000
 

@@ -257,7 +257,7 @@ static void entries_of_random_bytes_hurt_nobody(void **state)
         (void)ingle_sq_publish(&p.sq);
         peer_ring(&p);
         n_dropped += peer_is_dropped(&p, &code, 100);
-        peer_close(&p);
+        peer_leave(&p);
     }
     assert_true(n_dropped > 0);
     honest_stop(honest);
@@ -327,7 +327,7 @@ static void a_client_that_rewrites_what_is_read_hurts_nobody(void **state)
         }
         atomic_store_explicit(&m.stop, true, memory_order_relaxed);
         (void)pthread_join(thread, NULL);
-        peer_close(&p);
+        peer_leave(&p);
     }
     honest_stop(honest);
     (void)house_settle();
