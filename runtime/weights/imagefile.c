@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -71,32 +72,39 @@ static void stem_of(const char *name, char ret[256])
     (void)snprintf(ret, 256, "%.*s", (int)(dot - name), name);
 }
 
-/* The new image is there: those of the same model's earlier content go, and those that nobody has
- * read for a long time, of models that were deleted or forgotten. */
+/* Remove what went out of use: an image of the same model's earlier content, one that nobody has
+ * read for a long time (of a model that was deleted or forgotten). */
+static void remove_if_old(const char *dir, const char *name, const char *stem, const char *keep)
+{
+    time_t oldest = time(NULL) - (time_t)INGLE_IMAGEFILE_UNUSED_DAYS * 24 * 3600;
+    char path[1024 + 256];
+    struct stat st;
+
+    if (strcmp(name, keep) == 0 || !ingle_path_is_image(name, NULL)) {
+        return;
+    }
+    (void)snprintf(path, sizeof path, "%s%s", dir, name);
+    if (ingle_path_is_image(name, stem) || (lstat(path, &st) == 0 && st.st_mtim.tv_sec < oldest)) {
+        (void)unlink(path);
+    }
+}
+
+/* The new image is there. */
 static void remove_old(const struct ingle_imagefile *file)
 {
     const char *name = ingle_imagefile_shown(file);
-    time_t oldest = time(NULL) - INGLE_IMAGEFILE_UNUSED_DAYS * 24 * 3600;
+    struct dirent **entries = NULL;
     char dir[1024], stem[256];
-    DIR *d;
+    int n;
 
     stem_of(name, stem);
     (void)snprintf(dir, sizeof dir, "%.*s", (int)(name - file->path), file->path);
-    d = opendir(dir);
-    if (d == NULL) {
-        return;
+    n = scandir(dir, &entries, NULL, NULL);
+    for (int i = 0; i < n; i++) {
+        remove_if_old(dir, entries[i]->d_name, stem, name);
+        free(entries[i]);
     }
-    for (struct dirent *e = readdir(d); e != NULL; e = readdir(d)) {
-        struct stat st;
-
-        if (strcmp(e->d_name, name) != 0 && ingle_path_is_image(e->d_name, NULL) &&
-            (ingle_path_is_image(e->d_name, stem) ||
-             (fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-              st.st_mtim.tv_sec < oldest))) {
-            (void)unlinkat(dirfd(d), e->d_name, 0);
-        }
-    }
-    (void)closedir(d);
+    free(entries);
 }
 
 /* ---- the header ------------------------------------------------------------------------------ */

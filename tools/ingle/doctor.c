@@ -1,5 +1,6 @@
 /* Owns nothing. `ingle doctor`: what this machine has that the runtime wants, and what to do about
  * the rest. Changes nothing. Thread: main. */
+#include <dirent.h>
 #include <errno.h>
 #include <json-c/json.h>
 #include <linux/io_uring.h>
@@ -8,11 +9,13 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
 #include "shm/layout.h"
+#include "shm/paths.h"
 #include "tools/ingle/conf.h"
 #include "tools/ingle/json.h"
 #include "tools/ingle/models.h"
@@ -203,6 +206,39 @@ static void check_models(struct report *r)
         c.n > 0 ? NULL : "get one: ingle pull smollm2-135m");
 }
 
+static void count_images(const char *folder, struct count *c)
+{
+    struct dirent **entries = NULL;
+    int n = scandir(folder, &entries, NULL, NULL);
+
+    for (int i = 0; i < n; i++) {
+        char path[PATH_MAX];
+        struct stat st;
+
+        path_format(path, "%s/%s", folder, entries[i]->d_name);
+        if (ingle_path_is_image(entries[i]->d_name, NULL) && lstat(path, &st) == 0) {
+            c->n++;
+            c->bytes += (uint64_t)st.st_size;
+        }
+        free(entries[i]);
+    }
+    free(entries);
+}
+
+/* Packed weights that the runtime keeps: what they take is worth knowing, and never wrong. */
+static void check_images(struct report *r)
+{
+    struct count c = {0, 0};
+    char folder[PATH_MAX], found[64], amount[16];
+
+    path_in(PATH_DATA, folder, "models");
+    count_images(folder, &c);
+    path_in(PATH_CACHE, folder, "images");
+    count_images(folder, &c);
+    (void)snprintf(found, sizeof found, "%d, %s", c.n, bytes_text(c.bytes, amount));
+    say(r, "images", VERDICT_OK, found, NULL);
+}
+
 static void check_pip(struct report *r)
 {
     const char *argv[] = {"python3", "-m", "pip", "--version", NULL};
@@ -276,6 +312,7 @@ enum cli_exit verb_doctor(const struct cli_call *call)
     check_kernel(&r);
     check_runtime(&r);
     check_models(&r);
+    check_images(&r);
     check_pip(&r);
     if (r.as_json) {
         json_close(&r.json, ']');

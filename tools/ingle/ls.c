@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -65,21 +66,21 @@ enum cli_exit verb_ls(const struct cli_call *call)
 /* What the runtime has packed of a model, and would pack again. */
 static void remove_images(const char *name)
 {
-    char folder[PATH_MAX], stem[PATH_MAX];
-    DIR *d;
+    char folder[PATH_MAX], stem[PATH_MAX], path[PATH_MAX];
+    struct dirent **entries = NULL;
+    int n;
 
     path_in(PATH_DATA, folder, "models");
     path_format(stem, "%s.gguf", name);
-    d = opendir(folder);
-    if (d == NULL) {
-        return;
-    }
-    for (struct dirent *e = readdir(d); e != NULL; e = readdir(d)) {
-        if (ingle_path_is_image(e->d_name, stem) && unlinkat(dirfd(d), e->d_name, 0) == 0) {
-            cli_note("removed %s/%s", folder, e->d_name);
+    n = scandir(folder, &entries, NULL, alphasort);
+    for (int i = 0; i < n; i++) {
+        path_in(PATH_DATA, path, "models/%s", entries[i]->d_name);
+        if (ingle_path_is_image(entries[i]->d_name, stem) && unlink(path) == 0) {
+            cli_note("removed %s", path);
         }
+        free(entries[i]);
     }
-    (void)closedir(d);
+    free(entries);
 }
 
 enum cli_exit verb_rm(const struct cli_call *call)
