@@ -12,6 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "shm/proto.h"
+
 #define CHECK(cond)                                                                           \
     ((cond) ? (void)0                                                                         \
             : (void)(fprintf(stderr, "%s:%d: %s failed (errno %d: %s)\n", __FILE__, __LINE__, \
@@ -152,9 +154,15 @@ bool peer_attach(struct peer *p, const char *path, const struct ingle_ctl_hello 
 void peer_open(struct peer *p, const char *path, const char *name)
 {
     struct ingle_ctl_hello hello = peer_hello(name);
-    uint32_t code = 0;
+    uint32_t code = 0, n_tries = 0;
 
-    CHECK(peer_attach(p, path, &hello, &code));
+    while (!peer_attach(p, path, &hello, &code)) {
+        if (code != INGLE_REJECT_TOO_MANY || n_tries++ == 500) {
+            (void)fprintf(stderr, "%s is refused: %s\n", name, ingle_reject_name(code));
+            _exit(99);
+        }
+        (void)usleep(10000);
+    }
 }
 
 void peer_close(struct peer *p)

@@ -30,6 +30,7 @@ ssize_t peer_receive(int sock, void *msg, size_t bytes, int fds[3]);
 /* HELLO to LIVE with `hello`. False: the runtime said REJECT, *ret_code is why. */
 bool peer_attach(struct peer *p, const char *path, const struct ingle_ctl_hello *hello,
                  uint32_t *ret_code);
+/* The same with patience: a crowd that has just left may still be counted. */
 void peer_open(struct peer *p, const char *path, const char *name);
 void peer_close(struct peer *p);
 /* The same after a GOODBYE: the session is not kept for a client that comes back. */
