@@ -130,6 +130,8 @@ static void errors_name_line_key_and_the_nearest_right_word(void **state)
          "as 512MiB or 12GiB, or a share such as 60%"},
         {"[daemon]\nmemory = 101%\n", "ingle.conf:2: memory in [daemon] is \"101%\""},
         {"[cache]\nkv_bytes = 12\n", "ingle.conf:2: kv_bytes in [cache] is \"12\""},
+        {"[cache]\nimage_cache = maybe\n",
+         "ingle.conf:2: image_cache in [cache] is \"maybe\", but must be one of: no yes"},
         {"memory = 1GiB\n", "ingle.conf:1: \"memory\" stands before the first section"},
         {"[daemon]\nthreads\n", "ingle.conf:2: expected `key = value`"},
         {"[daemon\nthreads = 1\n", "ingle.conf:1: the section header has no \"]\""},

@@ -19,7 +19,9 @@
 
 #include <cmocka.h>
 #include <liburing.h>
+#include <xxhash.h>
 
+#include "kernels/pack.h"
 #include "runtime/base/log.h"
 #include "runtime/weights/imagefile.h"
 #include "shm/paths.h"
@@ -478,6 +480,32 @@ static void cancelling_leaves_the_image_alone(void **state)
     expect_good_image();
 }
 
+/* Images outlive the program that wrote them. Whoever changes what packing writes must count
+ * INGLE_PACK_LAYOUT up, and then states here what the new number stands for. */
+static void the_number_of_the_layout_stands_for_these_bytes(void **state)
+{
+    static uint8_t src[(size_t)40 * 512 * 4], dst[(size_t)48 * 512 * 4];
+    XXH64_hash_t hash = 0;
+    uint32_t x = 1;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof src; i++) {
+        x = x * 1664525u + 1013904223u;
+        src[i] = (uint8_t)(x >> 24);
+    }
+    for (uint32_t type = 0; type < INGLE_W_COUNT; type++) {
+        uint64_t bytes = ingle_pack_bytes((enum ingle_wtype)type, 40, 512);
+
+        assert_true(bytes <= sizeof dst);
+        memset(dst, 0, sizeof dst);
+        /* Random scales may be infinite: that is for others to refuse. */
+        (void)ingle_pack_rows((enum ingle_wtype)type, 40, 512, src, 40, 0, NULL, dst);
+        hash = XXH3_64bits_withSeed(dst, bytes, hash);
+    }
+    assert_int_equal(INGLE_PACK_LAYOUT, 1);
+    assert_int_equal(hash, UINT64_C(0xd80c16a0bfd7bf89));
+}
+
 /* ---- damage ---------------------------------------------------------------------------------- */
 
 static void a_cut_image_is_made_anew(void **state)
@@ -842,6 +870,7 @@ int main(void)
         CASE(a_changed_model_never_meets_the_old_image),
         CASE(an_image_under_a_wrong_name_is_found_out),
         CASE(cancelling_leaves_the_image_alone),
+        CASE(the_number_of_the_layout_stands_for_these_bytes),
         CASE(a_cut_image_is_made_anew),
         CASE(a_flipped_bit_in_any_tensor_is_found),
         CASE(a_flipped_bit_anywhere_in_the_header_is_found),
