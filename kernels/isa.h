@@ -22,17 +22,17 @@ typedef void ingle_glu_put_fn(const struct ingle_act *out, enum ingle_glu kind, 
 
 ingle_op_fn ingle_embed_ref, ingle_norm_ref, ingle_quant_ref, ingle_matmul_ref;
 ingle_glu_put_fn ingle_glu_put_ref;
-ingle_op_fn ingle_qkv_store_ref, ingle_kv_seal_ref, ingle_attn_ref;
+ingle_op_fn ingle_qkv_store_ref, ingle_kv_seal_ref, ingle_attn_ref, ingle_head_ref;
 ingle_row_stat_fn ingle_row_stat_ref;
 
 ingle_op_fn ingle_embed_avx2, ingle_norm_avx2, ingle_quant_avx2, ingle_matmul_avx2;
 ingle_glu_put_fn ingle_glu_put_avx2;
-ingle_op_fn ingle_qkv_store_avx2, ingle_kv_seal_avx2, ingle_attn_avx2;
+ingle_op_fn ingle_qkv_store_avx2, ingle_kv_seal_avx2, ingle_attn_avx2, ingle_head_avx2;
 ingle_row_stat_fn ingle_row_stat_avx2;
 
 ingle_op_fn ingle_embed_avx512, ingle_norm_avx512, ingle_quant_avx512, ingle_matmul_avx512;
 ingle_glu_put_fn ingle_glu_put_avx512;
-ingle_op_fn ingle_qkv_store_avx512, ingle_kv_seal_avx512, ingle_attn_avx512;
+ingle_op_fn ingle_qkv_store_avx512, ingle_kv_seal_avx512, ingle_attn_avx512, ingle_head_avx512;
 ingle_row_stat_fn ingle_row_stat_avx512;
 
 /* Tables of this machine's instruction sets that this CPU can execute, slowest first; returns how

@@ -2,7 +2,10 @@
  * CPUID and writes nothing, so any thread may ask at any time. */
 #include "kernels/kernels.h"
 
+#include <math.h>
+
 #include "kernels/isa.h"
+#include "kernels/ref/expf.h"
 
 enum {
     TABLES_MAX = 8
@@ -19,6 +22,7 @@ static const struct ingle_kernels table_ref = {
             [INGLE_K_QKV_STORE] = ingle_qkv_store_ref,
             [INGLE_K_KV_SEAL] = ingle_kv_seal_ref,
             [INGLE_K_ATTN] = ingle_attn_ref,
+            [INGLE_K_HEAD] = ingle_head_ref,
         },
     .row_stat = ingle_row_stat_ref,
 };
@@ -26,6 +30,30 @@ static const struct ingle_kernels table_ref = {
 const struct ingle_kernels *ingle_kernels_ref(void)
 {
     return &table_ref;
+}
+
+struct ingle_row_stat ingle_row_stat_merge(const struct ingle_row_stat *part, uint32_t n)
+{
+    struct ingle_row_stat all = part[0];
+    float top = -INFINITY, sum = 0; /* relative to the largest log-sum-exp */
+    for (uint32_t i = 1; i < n; i++) {
+        if (part[i].max > all.max) {
+            all.max = part[i].max;
+            all.argmax = part[i].argmax;
+        }
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        if (isnan(part[i].logsumexp)) {
+            all.logsumexp = NAN;
+            return all;
+        }
+        top = part[i].logsumexp > top ? part[i].logsumexp : top;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        sum += ingle_expf(part[i].logsumexp - top);
+    }
+    all.logsumexp = isfinite(top) ? top + logf(sum) : top;
+    return all;
 }
 
 uint32_t ingle_kernels_all(const struct ingle_kernels *ret[], uint32_t max)

@@ -123,6 +123,7 @@ enum ingle_op_kind {
     INGLE_K_QKV_STORE,
     INGLE_K_KV_SEAL,
     INGLE_K_ATTN,
+    INGLE_K_HEAD,
     INGLE_K_COUNT
 };
 
@@ -179,6 +180,23 @@ struct ingle_arg_matmul {
     enum ingle_glu glu;
 };
 
+/* The vocabulary head: logits as a matrix product gives them, and their statistics by parts of
+ * INGLE_HEAD_COLS columns (the last may be shorter), each by the row statistics below while its
+ * logits are in the cache. Without `logits` they are not kept; R <= INGLE_HEAD_ROWS. */
+struct ingle_arg_head {
+    const struct ingle_act *x; /* [R][E] */
+    struct ingle_matrix w;     /* [V][E] */
+    uint32_t R;
+    float *logits;               /* [R][V] or NULL */
+    struct ingle_row_stat *part; /* [R][ingle_head_parts(V)]; argmax counts from column 0 */
+};
+#define INGLE_HEAD_COLS 1024u
+#define INGLE_HEAD_ROWS 16u
+static inline uint32_t ingle_head_parts(uint32_t V)
+{
+    return (V + INGLE_HEAD_COLS - 1) / INGLE_HEAD_COLS;
+}
+
 /* Per row: optional per-head rmsnorm of q and k, rotation of k by its chunk-local position, store
  * of k and v as f16 (round to nearest even) into the open page of the row's position. q is left
  * unrotated (attention rotates it per chunk). */
@@ -221,6 +239,7 @@ struct ingle_op {
         struct ingle_arg_qkv_store qkv_store;
         struct ingle_arg_kv_seal kv_seal;
         struct ingle_arg_attn attn;
+        struct ingle_arg_head head;
     };
 };
 
@@ -229,7 +248,7 @@ struct ingle_worker {
     uint32_t index, count;
     uint8_t *scratch; /* INGLE_SCRATCH_BYTES, 64-byte aligned, private */
 };
-#define INGLE_SCRATCH_BYTES 262144u
+#define INGLE_SCRATCH_BYTES 327680u
 
 typedef void ingle_op_fn(const struct ingle_op *op, const struct ingle_worker *worker);
 
@@ -240,6 +259,8 @@ struct ingle_row_stat {
     float max, logsumexp;
 };
 typedef struct ingle_row_stat ingle_row_stat_fn(const float *x, uint32_t n);
+/* Of a row, from the statistics of its n >= 1 parts in order. */
+struct ingle_row_stat ingle_row_stat_merge(const struct ingle_row_stat *part, uint32_t n);
 
 struct ingle_kernels {
     const char *isa; /* "ref", "avx2", "avx512vnni" */

@@ -12,7 +12,9 @@ struct scratch {
     float x[INGLE_MM_FEW * INGLE_MM_FLOAT_COLS];
     _Alignas(64) uint8_t panel[INGLE_MM_PANEL_BYTES];
 };
-static_assert(sizeof(struct scratch) <= INGLE_SCRATCH_BYTES, "fits a worker's scratch");
+static_assert(sizeof(struct scratch) + INGLE_HEAD_ROWS * INGLE_HEAD_COLS * sizeof(float) <=
+                  INGLE_SCRATCH_BYTES,
+              "fits a worker's scratch, before what the head keeps there");
 
 /* One panel's tiles against rows [row0, row0 + n_rows). */
 struct strip {

@@ -17,6 +17,7 @@ static const struct ingle_kernels table_avx2 = {
             [INGLE_K_QKV_STORE] = ingle_qkv_store_avx2,
             [INGLE_K_KV_SEAL] = ingle_kv_seal_avx2,
             [INGLE_K_ATTN] = ingle_attn_avx2,
+            [INGLE_K_HEAD] = ingle_head_avx2,
         },
     .row_stat = ingle_row_stat_avx2,
 };
@@ -32,6 +33,7 @@ static const struct ingle_kernels table_avx512 = {
             [INGLE_K_QKV_STORE] = ingle_qkv_store_avx512,
             [INGLE_K_KV_SEAL] = ingle_kv_seal_avx512,
             [INGLE_K_ATTN] = ingle_attn_avx512,
+            [INGLE_K_HEAD] = ingle_head_avx512,
         },
     .row_stat = ingle_row_stat_avx512,
 };

@@ -41,6 +41,9 @@ static uint64_t lay_out(struct ingle_graph *g, uint8_t *memory)
     g->attn = carve_rows(&at, g->rows_max, hd);
     g->logits = carve_rows(&at, g->head_rows_max, m->V);
     g->hidden = carve_rows(&at, g->head_rows_max, m->E);
+    g->stats = ingle_carve(&at, g->head_rows_max * sizeof *g->stats);
+    g->parts =
+        ingle_carve(&at, (uint64_t)g->head_rows_max * ingle_head_parts(m->V) * sizeof *g->parts);
     g->act_qkv = carve_act(&at, m->qkv_act_mode, g->rows_max, m->E);
     g->act_gate_up = carve_act(&at, m->act_mode, g->rows_max, m->E);
     g->act_attn = carve_act(&at, m->act_mode, g->rows_max, (uint32_t)hd);
@@ -60,6 +63,7 @@ int ingle_graph_init(struct ingle_graph *graph, const struct ingle_model *model,
                      struct ingle_backend *backend, uint32_t rows_max, uint32_t seqs_max,
                      uint32_t head_rows_max, struct ingle_error *err)
 {
+    ingle_assert(head_rows_max <= INGLE_HEAD_ROWS);
     *graph = (struct ingle_graph){.model = model,
                                   .backend = backend,
                                   .rows_max = rows_max,
@@ -226,9 +230,10 @@ void ingle_graph_body(struct ingle_graph *graph)
                                                           (uint32_t)(op - graph->ops)));
 }
 
-void ingle_graph_head(struct ingle_graph *graph, uint32_t n, bool want_logits)
+void ingle_graph_head(struct ingle_graph *graph, uint32_t n, enum ingle_graph_want want)
 {
     const struct ingle_model *m = graph->model;
+    uint32_t n_parts = ingle_head_parts(m->V);
 
     ingle_assert(n > 0 && n <= graph->head_rows_max);
     graph->ops[0] = (struct ingle_op){.kind = INGLE_K_NORM,
@@ -241,13 +246,17 @@ void ingle_graph_head(struct ingle_graph *graph, uint32_t n, bool want_logits)
                                                .T = graph->batch.T,
                                                .E = m->E,
                                                .R = n}};
-    graph->ops[1] = (struct ingle_op){.kind = INGLE_K_MATMUL,
-                                      .matmul = {.x = &graph->act_head,
-                                                 .n_w = 1,
-                                                 .T = n,
-                                                 .w = {m->output},
-                                                 .y = {graph->logits},
-                                                 .y_stride = {m->V}}};
-    graph->backend->ops->wait(graph->backend, graph->backend->ops->submit(
-                                                  graph->backend, graph->ops, want_logits ? 2 : 1));
+    graph->ops[1] =
+        (struct ingle_op){.kind = INGLE_K_HEAD,
+                          .head = {.x = &graph->act_head,
+                                   .w = m->output,
+                                   .R = n,
+                                   .logits = want == INGLE_WANT_LOGITS ? graph->logits : NULL,
+                                   .part = graph->parts}};
+    graph->backend->ops->wait(graph->backend,
+                              graph->backend->ops->submit(graph->backend, graph->ops,
+                                                          want == INGLE_WANT_HIDDEN ? 1 : 2));
+    for (uint32_t i = 0; i < n && want != INGLE_WANT_HIDDEN; i++) {
+        graph->stats[i] = ingle_row_stat_merge(graph->parts + (uint64_t)i * n_parts, n_parts);
+    }
 }

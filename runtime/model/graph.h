@@ -19,6 +19,8 @@ struct ingle_graph {
     float *x, *y, *q, *k, *v, *attn; /* [rows_max][...] */
     float *logits;                   /* [head_rows_max][V] */
     float *hidden;                   /* [head_rows_max][E]: the normed final state */
+    struct ingle_row_stat *stats;    /* [head_rows_max]: of the logits */
+    struct ingle_row_stat *parts;    /* [head_rows_max][ingle_head_parts(V)] */
     uint32_t *index;                 /* [head_rows_max] */
     struct ingle_act act_qkv, act_attn, act_gate_up, act_ffn, act_head; /* what goes into .. */
     struct ingle_batch batch;
@@ -38,8 +40,14 @@ void ingle_graph_fini(struct ingle_graph *graph);
 /* Run all layers over graph->batch (ids, seqs and counts filled by the caller): K and V of its rows
  * are stored, marked pages sealed, and x holds the residual stream of every row. */
 void ingle_graph_body(struct ingle_graph *graph);
-/* After body: for the n rows named in graph->index, the normed state in `hidden` and, with
- * want_logits, the logits. n <= head_rows_max. */
-void ingle_graph_head(struct ingle_graph *graph, uint32_t n, bool want_logits);
+enum ingle_graph_want {
+    INGLE_WANT_HIDDEN,
+    INGLE_WANT_STATS,
+    INGLE_WANT_LOGITS
+};
+/* After body: for the n rows named in graph->index, the normed state in `hidden`, then the logits'
+ * statistics, then the logits themselves, as far as wanted. n <= head_rows_max <= INGLE_HEAD_ROWS.
+ */
+void ingle_graph_head(struct ingle_graph *graph, uint32_t n, enum ingle_graph_want want);
 
 #endif

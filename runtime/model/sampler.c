@@ -478,10 +478,9 @@ INLINE int32_t draw_from_all(float temperature, const float *x, uint32_t V, int3
 
 /* The kernel's statistics, or for a row that is not finite the same by hand. A row without any
  * usable number has maximum -Inf and every log-probability -Inf. */
-static struct ingle_row_stat row_stat_of(const float *x, uint32_t V, ingle_row_stat_fn *row_stat,
-                                         bool *ret_finite)
+static struct ingle_row_stat cleaned(const float *x, uint32_t V, struct ingle_row_stat stat,
+                                     bool *ret_finite)
 {
-    struct ingle_row_stat stat = row_stat(x, V);
     double sum = 0.0;
 
     *ret_finite = isfinite(stat.logsumexp);
@@ -556,7 +555,7 @@ INLINE int32_t choose(const struct ingle_sampling *s, const float *x, uint32_t V
              * covers rounding; the filters below decide. */
             bool finite;
             struct ingle_row_stat stat =
-                known != NULL ? *known : row_stat_of(x, V, row_stat, &finite);
+                known != NULL ? *known : cleaned(x, V, row_stat(x, V), &finite);
 
             total = (double)ingle_expf(stat.logsumexp - stat.max);
             if (s->top_p < 1.0f) {
@@ -614,17 +613,34 @@ static bool has_fma(void)
 }
 #endif
 
+bool ingle_sampler_wants_logits(const struct ingle_sampling *s, uint32_t n_history,
+                                uint32_t n_banned)
+{
+    return s->temperature > 0.0f || s->n_logprobs > 0 || changes_logits(s, n_history, n_banned);
+}
+
 void ingle_sampler_pick(const struct ingle_sampling *s, float *logits, uint32_t V,
-                        ingle_row_stat_fn *row_stat, const int32_t *history, uint32_t n_history,
-                        uint32_t gen_index, const int32_t *banned, uint32_t n_banned, void *memory,
+                        const struct ingle_row_stat *stat_of_row, ingle_row_stat_fn *row_stat,
+                        const int32_t *history, uint32_t n_history, uint32_t gen_index,
+                        const int32_t *banned, uint32_t n_banned, void *memory,
                         struct ingle_choice *ret)
 {
     struct scratch scratch = lay_out(memory, V);
-    bool finite;
-    struct ingle_row_stat stat = row_stat_of(logits, V, row_stat, &finite);
-    const struct ingle_row_stat *known = &stat;
     const float *x = logits;
+    struct ingle_row_stat stat;
+    const struct ingle_row_stat *known = &stat;
+    bool finite;
     int32_t best;
+
+    if (logits == NULL) {
+        ingle_assert(!ingle_sampler_wants_logits(s, n_history, n_banned));
+        ingle_assert(isfinite(stat_of_row->logsumexp));
+        ret->token = stat_of_row->argmax;
+        ret->logprob = stat_of_row->max - stat_of_row->logsumexp;
+        ret->n_alt = 0;
+        return;
+    }
+    stat = cleaned(logits, V, *stat_of_row, &finite);
 
     for (uint32_t i = 0; !finite && i < V; i++) {
         logits[i] = clean(logits[i]);
@@ -649,11 +665,11 @@ void ingle_sampler_pick(const struct ingle_sampling *s, float *logits, uint32_t 
     ret->logprob = clean(logits[ret->token]) - stat.logsumexp;
 }
 
-void ingle_sampler_score(const float *logits, uint32_t V, ingle_row_stat_fn *row_stat,
+void ingle_sampler_score(const float *logits, uint32_t V, const struct ingle_row_stat *stat_of_row,
                          int32_t token, uint32_t n_alt, struct ingle_choice *ret)
 {
     bool finite;
-    struct ingle_row_stat stat = row_stat_of(logits, V, row_stat, &finite);
+    struct ingle_row_stat stat = cleaned(logits, V, *stat_of_row, &finite);
 
     ret->token = token;
     ret->logprob = -INFINITY;

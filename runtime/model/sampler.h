@@ -36,17 +36,22 @@ struct ingle_choice {
 
 /* Bytes of scratch for a vocabulary of V. */
 uint64_t ingle_sampler_scratch_bytes(uint32_t V);
-/* Pick the next token. logits [V]: NaN is overwritten with -Inf, +Inf with FLT_MAX. row_stat is the
- * kernel table's. history: the tokens so far (prompt and generated), newest last. gen_index: how
- * many tokens were generated before. banned: ids that may not be chosen now (end-of-text before
- * min_tokens or with ignore_eos). memory: ingle_sampler_scratch_bytes(V), 64-byte aligned. */
+/* Whether a choice depends on more than the largest logit, its place and the log-sum-exp. */
+bool ingle_sampler_wants_logits(const struct ingle_sampling *s, uint32_t n_history,
+                                uint32_t n_banned);
+/* Pick the next token. logits [V]: NaN is overwritten with -Inf, +Inf with FLT_MAX; NULL where they
+ * are not wanted and stat is finite. stat is of the logits, row_stat the kernel table's. history:
+ * the tokens so far (prompt and generated), newest last. gen_index: how many tokens were generated
+ * before. banned: ids that may not be chosen now (end-of-text before min_tokens or with
+ * ignore_eos). memory: ingle_sampler_scratch_bytes(V), 64-byte aligned. */
 void ingle_sampler_pick(const struct ingle_sampling *s, float *logits, uint32_t V,
-                        ingle_row_stat_fn *row_stat, const int32_t *history, uint32_t n_history,
-                        uint32_t gen_index, const int32_t *banned, uint32_t n_banned, void *memory,
+                        const struct ingle_row_stat *stat, ingle_row_stat_fn *row_stat,
+                        const int32_t *history, uint32_t n_history, uint32_t gen_index,
+                        const int32_t *banned, uint32_t n_banned, void *memory,
                         struct ingle_choice *ret);
 /* The log-probability of `token` and the n_alt likeliest alternatives, nothing chosen (prompt
  * rows). */
-void ingle_sampler_score(const float *logits, uint32_t V, ingle_row_stat_fn *row_stat,
+void ingle_sampler_score(const float *logits, uint32_t V, const struct ingle_row_stat *stat,
                          int32_t token, uint32_t n_alt, struct ingle_choice *ret);
 
 #endif

@@ -1,6 +1,7 @@
 /* Owns nothing of its own: turns the sequences of one engine into a batch, runs it, and hands each
  * row's result to its sequence. All decodes come first, then prefill up to the budget. Thread:
  * step. */
+#include <math.h>
 #include <string.h>
 
 #include "runtime/base/clock.h"
@@ -105,14 +106,15 @@ struct head_row {
     uint32_t feed_index; /* of the row's token; the last one is where a choice is made */
 };
 
-static void use_score(struct ingle_sched *s, const struct head_row *h, const float *logits)
+static void use_score(struct ingle_sched *s, const struct head_row *h, const float *logits,
+                      const struct ingle_row_stat *stat)
 {
     struct ingle_sequence *seq = h->seq;
     struct ingle_engine *e = seq->engine;
     uint32_t off = seq->feeds_tail ? 1 : 0, index = h->feed_index + 1 - off;
     struct ingle_choice *score = &seq->output.choice; /* free: nothing waits while prefilling */
 
-    ingle_sampler_score(logits, e->V, e->backend->kernels->row_stat, seq->request->in.tokens[index],
+    ingle_sampler_score(logits, e->V, stat, seq->request->in.tokens[index],
                         seq->request->in.sampling.n_prompt_logprobs - 1u, score);
     (void)ingle_sequence_emit_score(seq, index, score, s->step.now_ns);
 }
@@ -127,11 +129,41 @@ static void use_embedding(struct ingle_sched *s, const struct head_row *h, const
     }
 }
 
+static bool is_score(const struct head_row *h)
+{
+    return h->feed_index + 1 < h->seq->n_feed;
+}
+
+/* The least that serves all rows: a greedy choice needs no logits. */
+static enum ingle_graph_want wanted(const struct head_row *rows, uint32_t n)
+{
+    enum ingle_graph_want want = INGLE_WANT_HIDDEN;
+
+    for (uint32_t i = 0; i < n && want != INGLE_WANT_LOGITS; i++) {
+        if (rows[i].seq->request->in.op != INGLE_REQ_EMBED) {
+            want = is_score(&rows[i]) || ingle_sequence_wants_logits(rows[i].seq)
+                       ? INGLE_WANT_LOGITS
+                       : INGLE_WANT_STATS;
+        }
+    }
+    return want;
+}
+
+static bool finite_stats(const struct ingle_graph *graph, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        if (!isfinite(graph->stats[i].logsumexp)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* Run the head over `n` collected rows and hand the results out. */
 static void flush_head(struct ingle_sched *s, struct ingle_engine *e, const struct head_row *rows,
                        uint32_t n)
 {
-    bool want_logits = false;
+    enum ingle_graph_want want = e->model == NULL ? INGLE_WANT_HIDDEN : wanted(rows, n);
 
     if (n == 0) {
         return;
@@ -139,23 +171,27 @@ static void flush_head(struct ingle_sched *s, struct ingle_engine *e, const stru
     if (e->model != NULL) {
         for (uint32_t i = 0; i < n; i++) {
             e->graph.index[i] = rows[i].row;
-            want_logits = want_logits || rows[i].seq->request->in.op != INGLE_REQ_EMBED;
         }
-        ingle_graph_head(&e->graph, n, want_logits);
+        ingle_graph_head(&e->graph, n, want);
+        if (want == INGLE_WANT_STATS && !finite_stats(&e->graph, n)) {
+            want = INGLE_WANT_LOGITS; /* NaN or Inf: the choice looks at every one */
+            ingle_graph_head(&e->graph, n, want);
+        }
     }
     for (uint32_t i = 0; i < n; i++) {
         struct ingle_sequence *seq = rows[i].seq;
-        float *logits = e->model == NULL ? NULL : e->graph.logits + (uint64_t)i * e->V;
+        float *logits = want == INGLE_WANT_LOGITS ? e->graph.logits + (uint64_t)i * e->V : NULL;
+        const struct ingle_row_stat *stat = e->model == NULL ? NULL : &e->graph.stats[i];
 
         if (seq->request->in.op == INGLE_REQ_EMBED) {
             if (e->model != NULL) {
                 use_embedding(s, &rows[i], e->graph.hidden + (uint64_t)i * e->model->E);
             }
-        } else if (rows[i].feed_index + 1 < seq->n_feed) {
-            use_score(s, &rows[i], logits);
+        } else if (is_score(&rows[i])) {
+            use_score(s, &rows[i], logits, stat);
         } else {
             seq->decoding = true;
-            ingle_sequence_choose(seq, logits, s->step.now_ns);
+            ingle_sequence_choose(seq, logits, stat, s->step.now_ns);
             ingle_sched_count(&s->stats.n_generated_tokens, 1);
         }
     }

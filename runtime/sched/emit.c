@@ -148,7 +148,19 @@ static void null_choice(const struct ingle_sequence *seq, struct ingle_output *o
     out->tok.text_len = (uint16_t)snprintf(out->text, sizeof out->text, "t%d ", out->choice.token);
 }
 
-void ingle_sequence_choose(struct ingle_sequence *seq, float *logits, uint64_t now_ns)
+static uint32_t n_banned_now(const struct ingle_sequence *seq)
+{
+    return seq->n_generated < seq->request->in.sampling.min_tokens ? seq->engine->n_eog : 0;
+}
+
+bool ingle_sequence_wants_logits(const struct ingle_sequence *seq)
+{
+    return ingle_sampler_wants_logits(&seq->request->in.sampling, seq->handle->ctx->n_tokens,
+                                      n_banned_now(seq));
+}
+
+void ingle_sequence_choose(struct ingle_sequence *seq, float *logits,
+                           const struct ingle_row_stat *stat, uint64_t now_ns)
 {
     const struct ingle_request *request = seq->request;
     struct ingle_engine *engine = seq->engine;
@@ -161,15 +173,14 @@ void ingle_sequence_choose(struct ingle_sequence *seq, float *logits, uint64_t n
     out->tok = (struct ingle_tok){.user_data = request->in.user_data,
                                   .index = seq->n_generated,
                                   .t_us = since_us(request, now_ns)};
-    if (logits == NULL) {
+    if (stat == NULL) {
         null_choice(seq, out);
     } else {
         const struct ingle_tokenizer *tokenizer = engine->model->tokenizer;
-        uint32_t n_banned = seq->n_generated < s->min_tokens ? engine->n_eog : 0;
 
-        ingle_sampler_pick(s, logits, engine->V, engine->backend->kernels->row_stat, ctx->tokens,
-                           ctx->n_tokens, seq->n_generated, engine->eog, n_banned,
-                           engine->sampler_scratch, &out->choice);
+        ingle_sampler_pick(s, logits, engine->V, stat, engine->backend->kernels->row_stat,
+                           ctx->tokens, ctx->n_tokens, seq->n_generated, engine->eog,
+                           n_banned_now(seq), engine->sampler_scratch, &out->choice);
         if (is_stop_id(s, out->choice.token) ||
             (!s->ignore_eos && is_eog(engine, out->choice.token))) {
             flags = INGLE_TOK_F_LAST | INGLE_TOK_F_STOP;
@@ -188,7 +199,7 @@ void ingle_sequence_choose(struct ingle_sequence *seq, float *logits, uint64_t n
         flags = INGLE_TOK_F_LAST | INGLE_TOK_F_LENGTH;
         seq->request->out.flags |= INGLE_CQE_F_TRUNC;
     }
-    if ((flags & INGLE_TOK_F_LAST) != 0 && !stopped && logits != NULL) {
+    if ((flags & INGLE_TOK_F_LAST) != 0 && !stopped && stat != NULL) {
         out->tok.text_len =
             (uint16_t)(out->tok.text_len +
                        ingle_textout_flush(&seq->textout, out->text + out->tok.text_len));

@@ -7,7 +7,6 @@
 #define INGLE_CONTEXTS_MAX   128u  /* per engine, kept ones included */
 #define INGLE_BATCH_TOKENS   256u  /* rows of one step */
 #define INGLE_QUEUE_MESSAGES 8192u /* each way between io and step */
-#define INGLE_HEAD_ROWS      16u   /* rows of logits at a time: bounds V * rows floats */
 #define INGLE_HANDLES_MAX    2048u /* contexts that have an id, over all engines */
 #define INGLE_EOG_MAX        32u
 #define INGLE_NULL_VOCAB     1024u

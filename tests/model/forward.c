@@ -107,7 +107,7 @@ const float *forward_logits(struct forward *f, uint32_t row, uint32_t n)
     for (uint32_t i = 0; i < n; i++) {
         f->graph.index[i] = row + i;
     }
-    ingle_graph_head(&f->graph, n, true);
+    ingle_graph_head(&f->graph, n, INGLE_WANT_LOGITS);
     return f->graph.logits;
 }
 

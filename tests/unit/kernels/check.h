@@ -60,6 +60,8 @@ const struct ingle_kernels *check_table(void **state);
     X(matmul_of_nan_activations_is_nan)                \
     X(matmul_of_gate_and_up_equals_reference)          \
     X(matmul_of_gate_and_up_is_close_to_exact_glu)     \
+    X(head_equals_reference)                           \
+    X(head_statistics_are_those_of_the_whole_row)      \
     X(attn_of_f16_pages_agrees_with_plain_softmax)     \
     X(attn_at_any_base_agrees_with_direct_rotation)    \
     X(attn_of_q8_pages_is_within_tolerance)            \

@@ -341,6 +341,87 @@ void matmul_reference_is_close_to_double_precision(void **state)
     }
 }
 
+/* Logits and statistics by parts, kept or not, a last part of any length. */
+void head_equals_reference(void **state)
+{
+    static const uint32_t vocabs[] = {1, 40, 1024, 1025, 2100, 4095}, tokens[] = {0, 1, 3, 9, 16};
+    static const enum ingle_wtype types[] = {INGLE_W_Q8_0, INGLE_W_Q5_0, INGLE_W_Q6_K, INGLE_W_F16};
+    enum {
+        K = 256
+    };
+    struct check_rng rng = {11};
+    uint32_t turn = 0;
+    for (uint32_t v = 0; v < sizeof vocabs / sizeof vocabs[0]; v++) {
+        for (uint32_t t = 0; t < sizeof tokens / sizeof tokens[0]; t++, turn++) {
+            uint32_t V = vocabs[v], R = tokens[t], n_parts = ingle_head_parts(V);
+            struct ingle_act x = random_act(&rng, turn % INGLE_ACT_COUNT, R, K);
+            struct ingle_matrix w = check_matrix(&rng, types[turn % 4], V, K);
+            float *logits[2];
+            struct ingle_row_stat *part[3];
+            for (uint32_t side = 0; side < 3; side++) { /* the reference, kept, not kept */
+                part[side] = check_alloc(sizeof *part[side] * R * n_parts);
+                if (side < 2) {
+                    logits[side] = check_alloc(sizeof(float) * R * V);
+                }
+                struct ingle_op op = {.kind = INGLE_K_HEAD,
+                                      .head = {.x = &x,
+                                               .w = w,
+                                               .R = R,
+                                               .logits = side < 2 ? logits[side] : NULL,
+                                               .part = part[side]}};
+                check_run(side ? check_table(state) : ingle_kernels_ref(), &op,
+                          side ? 1 + turn % 4 : 1);
+            }
+            check_same_floats(logits[1], logits[0], (uint64_t)R * V, "logits of the head");
+            assert_memory_equal(part[1], part[0], sizeof *part[0] * R * n_parts);
+            assert_memory_equal(part[2], part[0], sizeof *part[0] * R * n_parts);
+            for (uint32_t side = 0; side < 3; side++) {
+                check_free(part[side]);
+                if (side < 2) {
+                    check_free(logits[side]);
+                }
+            }
+            check_free(w.data);
+            check_free(x.rows);
+        }
+    }
+}
+
+void head_statistics_are_those_of_the_whole_row(void **state)
+{
+    enum {
+        V = 5000,
+        PARTS = 5
+    };
+    const struct ingle_kernels *table = check_table(state);
+    struct check_rng rng = {12};
+    float *x = check_alloc(sizeof(float) * V);
+    for (uint32_t turn = 0; turn < 40; turn++) {
+        struct ingle_row_stat part[PARTS];
+        check_floats(&rng, x, V);
+        for (uint32_t k = 0; k < V; k++) {
+            x[k] *= (float)(turn + 1);
+        }
+        if (turn % 2) { /* a tie across two parts: the lowest index wins */
+            x[1500] = x[4500] = 1000;
+        }
+        for (uint32_t i = 0; i < PARTS; i++) {
+            uint32_t n0 = i * INGLE_HEAD_COLS;
+            part[i] = table->row_stat(x + n0, V - n0 < INGLE_HEAD_COLS ? V - n0 : INGLE_HEAD_COLS);
+            part[i].argmax += (int32_t)n0;
+        }
+        struct ingle_row_stat all = ingle_row_stat_merge(part, PARTS),
+                              whole = table->row_stat(x, V);
+        assert_int_equal(all.argmax, whole.argmax);
+        assert_true(all.max == whole.max);
+        assert_true(fabsf(all.logsumexp - whole.logsumexp) <=
+                    1e-6f * fmaxf(1.0f, fabsf(whole.logsumexp)));
+        part[turn % PARTS].logsumexp = NAN;
+        assert_true(isnan(ingle_row_stat_merge(part, PARTS).logsumexp));
+    }
+    check_free(x);
+}
+
 /* ---- benchmark ---- */
 
 static void bench_shape(const struct ingle_kernels *table, const char *name, enum ingle_wtype type,

@@ -50,11 +50,12 @@ static struct ingle_choice pick_with(const struct ingle_sampling *s, const float
                                      uint32_t index, const int32_t *banned, uint32_t n_banned)
 {
     float *copy = test_malloc(V * sizeof(*copy));
+    struct ingle_row_stat stat = rig.kernels->row_stat(logits, V);
     struct ingle_choice choice;
 
     memcpy(copy, logits, V * sizeof(*copy));
     memset(rig.scratch, (int)index * 37, ingle_sampler_scratch_bytes(V));
-    ingle_sampler_pick(s, copy, V, rig.kernels->row_stat, history, n_history, index, banned,
+    ingle_sampler_pick(s, copy, V, &stat, rig.kernels->row_stat, history, n_history, index, banned,
                        n_banned, rig.scratch, &choice);
     test_free(copy);
     return choice;
@@ -550,7 +551,8 @@ static void nan_counts_as_minus_infinity(void **state)
         assert_false(isnan(logits[choice.token]));
         assert_true(isfinite(choice.logprob) && choice.logprob <= 0.0f);
         assert_int_equal(choice.n_alt, 5);
-        ingle_sampler_score(logits, 1000, rig.kernels->row_stat, choice.token, 5, &score);
+        struct ingle_row_stat stat = rig.kernels->row_stat(logits, 1000);
+        ingle_sampler_score(logits, 1000, &stat, choice.token, 5, &score);
         assert_true(score.logprob == choice.logprob);
         assert_memory_equal(score.alt, choice.alt, 5 * sizeof(score.alt[0]));
     }
@@ -741,7 +743,8 @@ static void alternatives_are_the_likeliest_of_the_unmodified_row(void **state)
                     assert_float_equal(got.logprob, (float)log(c[i].p), 2e-5);
                 }
             }
-            ingle_sampler_score(logits, V, rig.kernels->row_stat, (int32_t)(V / 2), n_alt, &score);
+            struct ingle_row_stat stat = rig.kernels->row_stat(logits, V);
+            ingle_sampler_score(logits, V, &stat, (int32_t)(V / 2), n_alt, &score);
             assert_true(score.logprob == got.logprob && score.n_alt == got.n_alt);
         }
     }
@@ -749,14 +752,43 @@ static void alternatives_are_the_likeliest_of_the_unmodified_row(void **state)
     test_free(logits);
 }
 
+static void a_greedy_choice_needs_statistics_alone(void **state)
+{
+    static float logits[V_MAX];
+    struct ingle_sampling s = neutral(0.0f);
+    uint64_t seed = 103;
+
+    (void)state;
+    make_logits(&seed, logits, V_MAX);
+    struct ingle_row_stat stat = rig.kernels->row_stat(logits, V_MAX);
+    struct ingle_choice with = pick(&s, logits, V_MAX, 0), without;
+
+    assert_false(ingle_sampler_wants_logits(&s, 10, 0));
+    ingle_sampler_pick(&s, NULL, V_MAX, &stat, rig.kernels->row_stat, NULL, 0, 0, NULL, 0,
+                       rig.scratch, &without);
+    assert_int_equal(without.token, with.token);
+    assert_true(without.logprob == with.logprob && without.n_alt == 0);
+    assert_true(ingle_sampler_wants_logits(&s, 10, 1));
+    s.n_logprobs = 1;
+    assert_true(ingle_sampler_wants_logits(&s, 10, 0));
+    s = neutral(0.5f);
+    assert_true(ingle_sampler_wants_logits(&s, 0, 0));
+    s = neutral(0.0f);
+    s.repeat_penalty = 1.1f;
+    s.repeat_last_n = 4;
+    assert_true(ingle_sampler_wants_logits(&s, 1, 0));
+}
+
 static void choosing_allocates_nothing(void **state)
 {
     static float logits[V_MAX];
     struct ingle_sampling s = neutral(0.9f);
+    struct ingle_row_stat stat;
     uint64_t seed = 101, before;
 
     (void)state;
     make_logits(&seed, logits, V_MAX);
+    stat = rig.kernels->row_stat(logits, V_MAX);
     s.typical_p = 0.9f;
     s.repeat_penalty = 1.2f;
     s.repeat_last_n = 3;
@@ -767,8 +799,8 @@ static void choosing_allocates_nothing(void **state)
         struct ingle_choice c;
 
         s.top_k = i * 200;
-        ingle_sampler_pick(&s, logits, V_MAX, rig.kernels->row_stat, (const int32_t[]){1, 1, 2}, 3,
-                           i, NULL, 0, rig.scratch, &c);
+        ingle_sampler_pick(&s, logits, V_MAX, &stat, rig.kernels->row_stat,
+                           (const int32_t[]){1, 1, 2}, 3, i, NULL, 0, rig.scratch, &c);
         assert_in_range(c.token, 0, V_MAX - 1);
     }
     assert_int_equal(ingle_mem_watched_calls(), before);
@@ -795,6 +827,7 @@ int main(void)
         cmocka_unit_test(a_seed_and_an_index_decide_the_draw),
         cmocka_unit_test(draws_follow_the_distribution),
         cmocka_unit_test(alternatives_are_the_likeliest_of_the_unmodified_row),
+        cmocka_unit_test(a_greedy_choice_needs_statistics_alone),
         cmocka_unit_test(choosing_allocates_nothing),
     };
 

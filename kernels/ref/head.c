@@ -1,0 +1,42 @@
+/* The vocabulary head, part by part: a matrix product of INGLE_HEAD_COLS rows of weights, then the
+ * row statistics of what it gave. The parts are divided among the workers; where their logits are
+ * not kept, they go through the end of the worker's scratch, which the product leaves alone. */
+#include <assert.h>
+
+#include "kernels/isa.h"
+#include "kernels/pack.h"
+#include "kernels/work.h"
+
+#define LOGITS_BYTES (INGLE_HEAD_ROWS * INGLE_HEAD_COLS * sizeof(float))
+static_assert(INGLE_HEAD_COLS % INGLE_TILE_ROWS == 0, "a part is whole tiles");
+
+void INGLE_VARIANT(head)(const struct ingle_op *op, const struct ingle_worker *worker)
+{
+    const struct ingle_arg_head *arg = &op->head;
+    const struct ingle_worker alone = {.count = 1, .scratch = worker->scratch};
+    const uint32_t n_parts = ingle_head_parts(arg->w.rows);
+    const uint64_t tile_bytes = ingle_pack_bytes(arg->w.type, INGLE_TILE_ROWS, arg->w.cols);
+    struct ingle_share share = ingle_share(n_parts, worker);
+    assert(arg->logits || arg->R <= INGLE_HEAD_ROWS);
+    for (uint64_t i = share.from; i < share.to; i++) {
+        uint32_t n0 = (uint32_t)i * INGLE_HEAD_COLS, left = arg->w.rows - n0;
+        uint32_t n = left < INGLE_HEAD_COLS ? left : INGLE_HEAD_COLS;
+        struct ingle_matrix w = {.type = arg->w.type,
+                                 .rows = n,
+                                 .cols = arg->w.cols,
+                                 .data = arg->w.data + n0 / INGLE_TILE_ROWS * tile_bytes};
+        void *end = worker->scratch + INGLE_SCRATCH_BYTES - LOGITS_BYTES;
+        float *y = arg->logits ? arg->logits + n0 : end;
+        uint64_t stride = arg->logits ? arg->w.rows : INGLE_HEAD_COLS;
+        struct ingle_op part = {
+            .kind = INGLE_K_MATMUL,
+            .matmul = {
+                .x = arg->x, .n_w = 1, .T = arg->R, .w = {w}, .y = {y}, .y_stride = {stride}}};
+        INGLE_VARIANT(matmul)(&part, &alone);
+        for (uint32_t r = 0; r < arg->R; r++) {
+            struct ingle_row_stat *stat = &arg->part[(uint64_t)r * n_parts + i];
+            *stat = INGLE_VARIANT(row_stat)(y + r * stride, n);
+            stat->argmax += (int32_t)n0;
+        }
+    }
+}
