@@ -393,8 +393,12 @@ static int serve(struct daemon *d, struct ingle_error *err)
         ingle_rendezvous_close(&d->rendezvous);
         return res;
     }
-    ingle_log(INGLE_LOG_INFO, "start version=%s pid=%d socket=%s budget_bytes=%llu", INGLE_VERSION,
-              (int)getpid(), d->rendezvous.path, (unsigned long long)d->config.daemon.memory);
+    ingle_log(INGLE_LOG_INFO, "start version=%s pid=%d socket=%s budget_bytes=%llu kernels=%s",
+              INGLE_VERSION, (int)getpid(), d->rendezvous.path,
+              (unsigned long long)d->config.daemon.memory, ingle_kernels_best()->isa);
+    if (ingle_kernels_best() == ingle_kernels_ref()) {
+        ingle_log(INGLE_LOG_WARN, "slow why=\"this CPU has no AVX2: the plain C kernels serve\"");
+    }
     ingle_log_drain();
     ingle_notify_ready();
     ingle_io_run(&d->io);
