@@ -33,6 +33,14 @@ static uint32_t even_piece(uint32_t left, uint32_t max)
     return (left + pieces - 1) / pieces;
 }
 
+/* Behind the last tile: the last one again, for a strip that lacks its second tile and for what is
+ * prefetched at the end. */
+static const uint8_t *tile_at(const struct ingle_matrix *w, uint64_t tile)
+{
+    uint64_t last = ingle_tiles(w->rows) - 1;
+    return w->data + (tile < last ? tile : last) * ingle_tile_shape(w->type, w->cols).bytes;
+}
+
 static void decode(const struct strip *strip, ingle_mm_decode_fn *fn, uint32_t first, uint32_t n)
 {
     const struct ingle_matrix *w = &strip->arg->w[strip->i];
@@ -40,11 +48,8 @@ static void decode(const struct strip *strip, ingle_mm_decode_fn *fn, uint32_t f
                                      .first = first,
                                      .n = n,
                                      .panel = strip->scratch->panel};
-    uint64_t last = ingle_tiles(w->rows) - 1;
     for (decode.side = 0; decode.side < strip->isa->pair; decode.side++) {
-        /* A strip that lacks its second tile takes the last one again. */
-        uint64_t tile = strip->tile + decode.side;
-        decode.tile = w->data + (tile < last ? tile : last) * decode.shape.bytes;
+        decode.tile = tile_at(w, strip->tile + decode.side);
         fn(&decode);
     }
 }
@@ -174,12 +179,6 @@ static void tile_few(const struct ingle_mm_isa *isa, const struct ingle_matrix *
         isa->few_fn(w->type, few->x->mode == INGLE_ACT_INT16, rows)(few);
         few->ahead = 0;
     }
-}
-
-static const uint8_t *tile_at(const struct ingle_matrix *w, uint64_t tile)
-{
-    uint64_t last = ingle_tiles(w->rows) - 1;
-    return w->data + (tile < last ? tile : last) * ingle_tile_shape(w->type, w->cols).bytes;
 }
 
 static void tiles_few(const struct ingle_mm_isa *isa, const struct ingle_arg_matmul *arg,
