@@ -729,17 +729,23 @@ static void a_write_that_is_given_up_leaves_nothing(void **state)
     expect_silence();
 }
 
+/* A beginning of the model's image, as another runtime makes it: its descriptor and its path. */
+static int begin_part(char ret_part[520])
+{
+    struct opened o;
+
+    open_model(&o);
+    ingle_gguf_close(o.gguf);
+    (void)snprintf(ret_part, 520, "%s.part", o.path);
+    return open(ret_part, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+}
+
 static void a_part_that_a_dead_runtime_left_is_replaced(void **state)
 {
     char part[520];
-    struct opened o;
-    int fd;
+    int fd = begin_part(part);
 
     (void)state;
-    open_model(&o);
-    ingle_gguf_close(o.gguf);
-    (void)snprintf(part, sizeof part, "%s.part", o.path);
-    fd = open(part, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
     assert_int_equal(ftruncate(fd, 50 << 20), 0);
     (void)close(fd);
     load_and_keep();
@@ -752,14 +758,9 @@ static void a_part_that_another_runtime_writes_is_left_alone(void **state)
 {
     struct ingle_image *image = load_from(&rig.home);
     char part[520];
-    struct opened o;
-    int fd;
+    int fd = begin_part(part);
 
     (void)state;
-    open_model(&o);
-    ingle_gguf_close(o.gguf);
-    (void)snprintf(part, sizeof part, "%s.part", o.path);
-    fd = open(part, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
     assert_int_equal(flock(fd, LOCK_EX), 0);
     assert_int_equal(ftruncate(fd, 99), 0);
     keep(image);
