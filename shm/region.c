@@ -40,10 +40,10 @@ int ingle_copy_in(void *dst, const void *base, uint64_t cap, uint64_t off, uint6
 }
 
 /* MADV_DONTFORK: a child must neither write its parent's ring nor keep its memory alive. */
-static int map(int fd, uint64_t bytes, bool writable, void **ret_base)
+static int map(int fd, uint64_t bytes, bool writable, int flags, void **ret_base)
 {
     void *base =
-        mmap(NULL, bytes, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd, 0);
+        mmap(NULL, bytes, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED | flags, fd, 0);
 
     if (base == MAP_FAILED) {
         return -errno;
@@ -82,11 +82,12 @@ int ingle_region_create(struct ingle_region *ret, enum ingle_region_side side, u
         return res;
     }
     /* fallocate reserves what ftruncate would only promise: no memory is an error here, not a
-     * signal at the first touch. The seal comes after our own map, or it would forbid that too. */
+     * signal at the first touch, and the populated map spares the step thread its page faults. The
+     * seal comes after our own map, or it would forbid that too. */
     if (ftruncate(r.fd, (off_t)r.bytes) != 0 || fallocate(r.fd, 0, 0, (off_t)r.bytes) != 0) {
         res = -errno;
     } else {
-        res = map(r.fd, r.bytes, side == INGLE_REGION_S2C, &r.base);
+        res = map(r.fd, r.bytes, side == INGLE_REGION_S2C, MAP_POPULATE, &r.base);
     }
     if (res == 0 && fcntl(r.fd, F_ADD_SEALS, seals_of(side)) != 0) {
         res = -errno;
@@ -110,7 +111,7 @@ int ingle_region_join(struct ingle_region *ret, enum ingle_region_side side, int
         st.st_size < 0 || (uint64_t)st.st_size != bytes || bytes == 0) {
         return -EPROTO;
     }
-    res = map(fd, bytes, side == INGLE_REGION_C2S, &r.base);
+    res = map(fd, bytes, side == INGLE_REGION_C2S, 0, &r.base);
     if (res == 0) {
         *ret = r;
     }

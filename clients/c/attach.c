@@ -129,23 +129,28 @@ static int open_socket(const struct ingle_client *c, uint64_t deadline_ns, struc
 
 /* ---- datagrams of the handshake -------------------------------------------------------------- */
 
-static int await_datagram(int socket, uint64_t deadline_ns)
+/* recvmsg that waits: for a moment by yielding, because the answer is there sooner than a sleeper
+ * is woken. Returns the bytes, or -errno. */
+static int await_datagram(int socket, struct msghdr *m, uint64_t deadline_ns)
 {
     struct pollfd p = {.fd = socket, .events = POLLIN};
-    uint64_t spin_end_ns = ingle_client_now_ns() + AWAIT_SPIN_NS;
-    int n;
+    uint64_t now_ns = ingle_client_now_ns(), spin_end_ns = now_ns + AWAIT_SPIN_NS;
+    ssize_t bytes;
 
-    do { /* the answer is there sooner than a sleeper is woken */
-        n = poll(&p, 1, 0);
+    for (;;) {
         (void)sched_yield();
-    } while (n == 0 && ingle_client_now_ns() < spin_end_ns);
-    if (n == 0) {
-        n = poll(&p, 1, ingle_client_poll_ms(deadline_ns));
+        bytes = recvmsg(socket, m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+        if (bytes >= 0 || errno != EAGAIN) {
+            return bytes > 0 ? (int)bytes : bytes == 0 ? -EPIPE : -errno;
+        }
+        now_ns = ingle_client_now_ns();
+        if (now_ns >= deadline_ns) {
+            return -ETIMEDOUT;
+        }
+        if (now_ns >= spin_end_ns && poll(&p, 1, ingle_client_poll_ms(deadline_ns)) < 0) {
+            return -errno;
+        }
     }
-    if (n < 0) {
-        return -errno;
-    }
-    return n == 0 ? -ETIMEDOUT : 0;
 }
 
 static void close_all(const int *fds, uint32_t n)
@@ -155,9 +160,9 @@ static void close_all(const int *fds, uint32_t n)
     }
 }
 
-/* One datagram, with exactly n_fds descriptors or with none; any other number is a violation, and
- * what came is closed. Returns its bytes, or -errno; *ret_n_fds is 0 or n_fds. */
-static int receive(int socket, uint8_t msg[INGLE_CTL_BYTES_MAX], int *ret_fds, uint32_t n_fds,
+/* One datagram, with exactly three descriptors or with none; any other number is a violation, and
+ * what came is closed. Returns its bytes, or -errno; *ret_n_fds is 0 or 3. */
+static int receive(int socket, uint8_t msg[INGLE_CTL_BYTES_MAX], int ret_fds[3],
                    uint32_t *ret_n_fds, uint64_t deadline_ns)
 {
     union {
@@ -171,15 +176,10 @@ static int receive(int socket, uint8_t msg[INGLE_CTL_BYTES_MAX], int *ret_fds, u
                        .msg_controllen = sizeof control.bytes};
     int fds[8];
     uint32_t n = 0;
-    ssize_t bytes;
-    int res = await_datagram(socket, deadline_ns);
+    int bytes = await_datagram(socket, &m, deadline_ns);
 
-    if (res != 0) {
-        return res;
-    }
-    bytes = recvmsg(socket, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    if (bytes <= 0) {
-        return bytes == 0 ? -EPIPE : -errno;
+    if (bytes < 0) {
+        return bytes;
     }
     for (struct cmsghdr *h = CMSG_FIRSTHDR(&m); h != NULL; h = CMSG_NXTHDR(&m, h)) {
         if (h->cmsg_level == SOL_SOCKET && h->cmsg_type == SCM_RIGHTS && n == 0) {
@@ -187,15 +187,13 @@ static int receive(int socket, uint8_t msg[INGLE_CTL_BYTES_MAX], int *ret_fds, u
             memcpy(fds, CMSG_DATA(h), n * sizeof(int));
         }
     }
-    if ((m.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0 || (n != 0 && n != n_fds)) {
+    if ((m.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0 || (n != 0 && n != 3)) {
         close_all(fds, n);
         return -EPROTO;
     }
-    if (n != 0) {
-        memcpy(ret_fds, fds, n * sizeof(int));
-    }
+    memcpy(ret_fds, fds, n * sizeof(int));
     *ret_n_fds = n;
-    return (int)bytes;
+    return bytes;
 }
 
 static void fill_hdr(struct ingle_ctl_hdr *h, uint16_t type, size_t bytes, uint64_t epoch)
@@ -224,29 +222,14 @@ static int send_hello(const struct ingle_client *c, int socket)
     return send(socket, &m, sizeof m, MSG_NOSIGNAL) == sizeof m ? 0 : -errno;
 }
 
-/* The kernel checks the credentials and hands them over: that is how the runtime knows that the
+/* The kernel adds our credentials, since the runtime asks for them: that is how it knows that the
  * process on this socket is the one it has a pidfd of. */
 static int send_ready(int socket, const struct ingle_ctl_welcome *w)
 {
     struct ingle_ctl_ready m = {.nonce = w->nonce};
-    struct ucred self = {.pid = getpid(), .uid = getuid(), .gid = getgid()};
-    union {
-        struct cmsghdr align;
-        char bytes[CMSG_SPACE(sizeof self)];
-    } control = {.bytes = {0}};
-    struct iovec part = {.iov_base = &m, .iov_len = sizeof m};
-    struct msghdr msg = {.msg_iov = &part,
-                         .msg_iovlen = 1,
-                         .msg_control = control.bytes,
-                         .msg_controllen = sizeof control.bytes};
-    struct cmsghdr *h = CMSG_FIRSTHDR(&msg);
 
     fill_hdr(&m.h, INGLE_CTL_READY, sizeof m, w->h.epoch);
-    h->cmsg_level = SOL_SOCKET;
-    h->cmsg_type = SCM_CREDENTIALS;
-    h->cmsg_len = CMSG_LEN(sizeof self);
-    memcpy(CMSG_DATA(h), &self, sizeof self);
-    return sendmsg(socket, &msg, MSG_NOSIGNAL) == sizeof m ? 0 : -errno;
+    return send(socket, &m, sizeof m, MSG_NOSIGNAL) == sizeof m ? 0 : -errno;
 }
 
 /* An answer that is not the one hoped for: the runtime's own words, or that it made no sense. */
@@ -262,7 +245,9 @@ static int refused(const uint8_t *msg, int bytes, struct complaint why)
                 m.text[0] != '\0' ? ": " : "", (const char *)m.text);
 }
 
-/* ---- the handshake --------------------------------------------------------------------------- */
+/* ---- the handshake ---------------------------------------------------------------------------
+ * It ends with READY. LIVE comes while the caller goes on: what is submitted before is taken up
+ * with READY, and a REJECT in its place ends the session as any later one would (control.c). */
 
 static int lost(struct complaint why, int code)
 {
@@ -284,11 +269,10 @@ static int shake_hands(struct ingle_client *c, struct ingle_link *link, uint64_t
                        struct complaint why)
 {
     uint8_t *msg = c->msg;
-    struct ingle_ctl_hdr h;
     int fds[3];
     uint32_t n_fds = 0;
     int res = send_hello(c, link->socket);
-    int bytes = res == 0 ? receive(link->socket, msg, fds, 3, &n_fds, deadline_ns) : res;
+    int bytes = res == 0 ? receive(link->socket, msg, fds, &n_fds, deadline_ns) : res;
 
     if (bytes < 0) {
         return lost(why, bytes);
@@ -299,21 +283,15 @@ static int shake_hands(struct ingle_client *c, struct ingle_link *link, uint64_t
     }
     link->submit_fd = fds[2];
     res = map_regions(link, fds);
-    close_all(fds, 2); /* a mapping needs no descriptor */
     if (res != 0) {
-        return fail(why, res, "the runtime's shared memory is not as promised: %s",
-                    ingle_strerror(res));
+        (void)fail(why, res, "the runtime's shared memory is not as promised: %s",
+                   ingle_strerror(res));
+    } else {
+        res = send_ready(link->socket, &link->welcome);
+        res = res == 0 ? 0 : lost(why, res);
     }
-    res = send_ready(link->socket, &link->welcome);
-    bytes = res == 0 ? receive(link->socket, msg, NULL, 0, &n_fds, deadline_ns) : res;
-    if (bytes < 0) {
-        return lost(why, bytes);
-    }
-    if (ingle_check_hdr(msg, (size_t)bytes, INGLE_FROM_RUNTIME, &h) != 0 ||
-        h.type != INGLE_CTL_LIVE) {
-        return refused(msg, bytes, why);
-    }
-    return 0;
+    close_all(fds, 2); /* a mapping needs no descriptor */
+    return res;
 }
 
 static int make_link(struct ingle_client *c, struct ingle_link *link, struct complaint why)

@@ -36,6 +36,7 @@ struct ingle_live { /* one request in flight */
 /* One connection and its regions: what a handshake makes, as a whole or not at all. */
 struct ingle_link {
     int socket, submit_fd;
+    bool live; /* LIVE came */
     struct ingle_region c2s, s2c;
     struct ingle_ctl_welcome welcome;
 };

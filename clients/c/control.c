@@ -1,4 +1,4 @@
-/* The socket after the handshake: bells, pings, farewells, and the requests that are answered
+/* The socket after READY: bells, pings, farewells, and the requests that are answered
  * there (contexts between processes, administration). Owns no memory; one reply is awaited at a
  * time and known by its seq, so an answer that nobody waits for any more is dropped. Invariant:
  * whatever arrives is checked before it is believed, and no descriptor is ever accepted here.
@@ -83,6 +83,12 @@ static int handle(struct ingle_client *c, size_t bytes)
     case INGLE_CTL_GOODBYE:
         c->draining = true;
         return 0;
+    case INGLE_CTL_LIVE:
+        if (!c->link.live) {
+            c->link.live = true;
+            return 0;
+        }
+        break;
     case INGLE_CTL_REJECT:
         if (ingle_check_reject(c->msg, bytes, &reject) == 0) {
             return ingle_client_dies(c, -EPIPE,

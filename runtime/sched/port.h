@@ -12,7 +12,7 @@ struct ingle_port {
     uint32_t client_id;
     uint32_t tenant; /* index of (uid, label): salts the chunk hashes */
     uint8_t tenant_secret[32];
-    struct ingle_tok_writer tok; /* step is its only user after ATTACH */
+    struct ingle_tok_writer tok; /* step is its only user after the first SUBMIT */
     struct {
         bool bad;            /* nothing more into its rings: it broke their rules, or is leaving */
         bool bad_told;       /* io knows */

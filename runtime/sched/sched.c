@@ -195,9 +195,6 @@ static void take_messages(struct ingle_sched *s)
 
     while (ingle_spsc_pop(&s->to_step, &msg)) {
         switch (msg.kind) {
-        case INGLE_TO_STEP_ATTACH:
-            memset(&msg.port->step, 0, sizeof msg.port->step);
-            break;
         case INGLE_TO_STEP_DETACH:
             detach(s, msg.port);
             break;

@@ -14,7 +14,6 @@
 #define INGLE_MODEL_SLOTS 16u
 
 enum ingle_to_step_kind {
-    INGLE_TO_STEP_ATTACH,     /* port */
     INGLE_TO_STEP_DETACH,     /* port: end its requests, close its contexts, reply DETACHED */
     INGLE_TO_STEP_SUBMIT,     /* request */
     INGLE_TO_STEP_CANCEL,     /* port, user_data: the request to end; seq comes back in CANCELLED */

@@ -42,6 +42,7 @@ void ingle_ticket_submit(struct ingle_io *io, struct ingle_ticket *ticket)
     if (ticket->session != NULL) {
         ingle_list_append(&ticket->session->tickets, &ticket->link);
         ticket->session->n_inflight++;
+        ticket->session->known_to_step = true;
     }
     ingle_io_send(io, &msg);
 }

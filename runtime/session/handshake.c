@@ -76,18 +76,12 @@ static int send_welcome(struct ingle_session *session)
                          .msg_control = control.room,
                          .msg_controllen = sizeof control.room};
     struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-    int on = 1;
 
     c->cmsg_level = SOL_SOCKET;
     c->cmsg_type = SCM_RIGHTS;
     c->cmsg_len = CMSG_LEN(sizeof fds);
     memcpy(CMSG_DATA(c), fds, sizeof fds);
-    /* From now on the kernel puts the sender's credentials on what we receive, until READY. */
-    if (setsockopt(session->sock.fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) != 0 ||
-        sendmsg(session->sock.fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
-        return -errno;
-    }
-    return 0;
+    return sendmsg(session->sock.fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
 /* The session of this process that lost its socket and whose resume token this is, or NULL. */
@@ -166,11 +160,48 @@ static void open_rings(struct ingle_session *session)
            sizeof session->port.tenant_secret);
 }
 
-/* ---- regions in stock -------------------------------------------------------------------------
- */
+/* ---- kits ------------------------------------------------------------------------------------ */
+
+void ingle_kit_fini(struct ingle_kit *kit)
+{
+    ingle_region_fini(&kit->c2s);
+    ingle_region_fini(&kit->s2c);
+    if (kit->doorbell >= 0) {
+        (void)close(kit->doorbell);
+    }
+    ingle_mem_free(kit->text_ends);
+    *kit = INGLE_KIT_NONE;
+}
+
+static int make_kit(struct ingle_io *io, const struct ingle_ctl_welcome *g, struct ingle_kit *ret)
+{
+    struct ingle_kit kit = INGLE_KIT_NONE;
+    int res = ingle_region_create(&kit.c2s, INGLE_REGION_C2S, g->c2s_bytes);
+
+    if (res == 0) {
+        res = ingle_region_create(&kit.s2c, INGLE_REGION_S2C, g->s2c_bytes);
+    }
+    if (res == 0) {
+        kit.doorbell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        kit.n_text_ends = g->tk_n;
+        kit.text_ends = ingle_mem_array(g->tk_n, sizeof kit.text_ends[0]);
+        res = kit.doorbell < 0 ? -errno : kit.text_ends == NULL ? -ENOMEM : 0;
+    }
+    if (res == 0 && !(random_bytes(kit.resume, sizeof kit.resume) &&
+                      random_bytes(&kit.nonce, sizeof kit.nonce))) {
+        res = -EIO;
+    }
+    if (res != 0) {
+        ingle_kit_fini(&kit);
+        return res;
+    }
+    io->rings->bytes += kit.c2s.bytes + kit.s2c.bytes;
+    *ret = kit;
+    return 0;
+}
 
 /* Reserving the pages of two regions takes longer than everything else in an attach together, so
- * one pair of the default sizes is made ahead, a moment after the last one was taken. */
+ * one kit of the default sizes is made ahead, a moment after the last one was taken. */
 void ingle_handshake_stock_up(struct ingle_timer *timer)
 {
     const struct ingle_ctl_hello defaults = {0};
@@ -179,43 +210,24 @@ void ingle_handshake_stock_up(struct ingle_timer *timer)
     struct ingle_io *io = ingle_container(stock, struct ingle_io, stock);
 
     ingle_geometry_plan(&defaults, &g);
-    if (ingle_ledger_admit(&io->ledger, "a session", (uint64_t)g.c2s_bytes + g.s2c_bytes, NULL) !=
+    if (ingle_ledger_admit(&io->ledger, "a session", (uint64_t)g.c2s_bytes + g.s2c_bytes, NULL) ==
         0) {
-        return;
-    }
-    if (ingle_region_create(&stock->c2s, INGLE_REGION_C2S, g.c2s_bytes) == 0 &&
-        ingle_region_create(&stock->s2c, INGLE_REGION_S2C, g.s2c_bytes) == 0) {
-        io->rings->bytes += stock->c2s.bytes + stock->s2c.bytes;
-    } else {
-        ingle_region_fini(&stock->c2s);
+        (void)make_kit(io, &g, &stock->kit); /* else the attach makes its own, or says why not */
     }
 }
 
-/* The two regions of a session, whose bytes are then in the ledger. */
-static int take_regions(struct ingle_session *session)
+static int take_kit(struct ingle_io *io, const struct ingle_ctl_welcome *g, struct ingle_kit *ret)
 {
-    struct ingle_io *io = session->io;
-    const struct ingle_ctl_welcome *g = &session->geometry;
     struct ingle_stock *stock = &io->stock;
-    int res;
 
-    if (stock->s2c.base != NULL && stock->c2s.bytes == g->c2s_bytes &&
-        stock->s2c.bytes == g->s2c_bytes) {
-        session->c2s = stock->c2s;
-        session->s2c = stock->s2c;
-        stock->c2s = stock->s2c = (struct ingle_region)INGLE_REGION_NONE;
-        return ingle_reactor_arm(&io->reactor, &stock->timer,
-                                 ingle_clock_ns() + INGLE_STOCK_MS * INGLE_NS_PER_MS);
+    if (stock->kit.c2s.bytes != g->c2s_bytes || stock->kit.s2c.bytes != g->s2c_bytes ||
+        stock->kit.n_text_ends != g->tk_n) {
+        return make_kit(io, g, ret);
     }
-    res = ingle_region_create(&session->c2s, INGLE_REGION_C2S, g->c2s_bytes);
-    if (res == 0) {
-        io->rings->bytes += session->c2s.bytes;
-        res = ingle_region_create(&session->s2c, INGLE_REGION_S2C, g->s2c_bytes);
-    }
-    if (res == 0) {
-        io->rings->bytes += session->s2c.bytes;
-    }
-    return res;
+    *ret = stock->kit;
+    stock->kit = INGLE_KIT_NONE;
+    return ingle_reactor_arm(&io->reactor, &stock->timer,
+                             ingle_clock_ns() + INGLE_STOCK_MS * INGLE_NS_PER_MS);
 }
 
 /* What a session is made of. 0, or -errno: whatever was made goes with the session. */
@@ -223,9 +235,10 @@ static int furnish(struct ingle_session *session, const struct ingle_ctl_hello *
 {
     struct ingle_io *io = session->io;
     struct ingle_ctl_welcome *g = &session->geometry;
+    struct ingle_kit kit = INGLE_KIT_NONE;
     struct ingle_error err;
     uint64_t bytes;
-    int eventfd_or_err, res;
+    int res;
 
     ingle_geometry_plan(hello, g);
     bytes = (uint64_t)g->c2s_bytes + g->s2c_bytes;
@@ -233,30 +246,19 @@ static int furnish(struct ingle_session *session, const struct ingle_ctl_hello *
         ingle_log(INGLE_LOG_WARN, "session-refused pid=%d why=\"%s\"", (int)session->pid, err.text);
         return -ENOMEM;
     }
-    if (!random_bytes(session->resume, sizeof session->resume) ||
-        !random_bytes(&g->nonce, sizeof g->nonce)) {
-        return -EIO;
-    }
-    session->nonce = g->nonce;
-    session->text_ends = ingle_mem_array(g->tk_n, sizeof session->text_ends[0]);
-    if (session->text_ends == NULL) {
-        return -ENOMEM;
-    }
     res = ingle_tenant_enter(&io->tenants, session->uid, hello->label, &session->tenant);
     if (res == 0) {
-        res = take_regions(session);
+        res = take_kit(io, g, &kit);
     }
-    if (res != 0) {
-        return res;
-    }
-    session->pidfd.fd = open_pidfd(session);
-    if (session->pidfd.fd < 0) {
-        return session->pidfd.fd;
-    }
-    res = ingle_reactor_watch(&io->reactor, &session->pidfd, EPOLLIN);
-    eventfd_or_err = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    session->c2s = kit.c2s;
+    session->s2c = kit.s2c;
+    session->doorbell.fd = kit.doorbell;
+    session->text_ends = kit.text_ends;
+    session->nonce = g->nonce = kit.nonce;
+    memcpy(session->resume, kit.resume, sizeof session->resume);
     if (res == 0) {
-        res = eventfd_or_err < 0 ? -errno : ingle_session_hear_doorbell(session, eventfd_or_err);
+        session->pidfd.fd = open_pidfd(session);
+        res = session->pidfd.fd < 0 ? session->pidfd.fd : 0;
     }
     return res;
 }
@@ -264,7 +266,6 @@ static int furnish(struct ingle_session *session, const struct ingle_ctl_hello *
 void ingle_handshake_hello(struct ingle_session *session, const void *msg, size_t bytes)
 {
     struct ingle_io *io = session->io;
-    struct ingle_to_step attach = {.kind = INGLE_TO_STEP_ATTACH, .port = &session->port};
     struct ingle_ctl_hello hello;
     struct ingle_session *lost;
     struct ingle_ctl_welcome *g = &session->geometry;
@@ -312,11 +313,13 @@ void ingle_handshake_hello(struct ingle_session *session, const void *msg, size_
         ingle_header_publish(session->s2c.base, &session->geometry);
         open_rings(session);
         session->state = INGLE_SESSION_WELCOMED;
-        /* Before the client maps its regions: step takes the port meanwhile, on the core that the
-         * client needs at READY. */
-        session->attached = true;
-        ingle_io_send(io, &attach);
         res = send_welcome(session);
+    }
+    if (res == 0) { /* while the client maps; what rings or ends meanwhile is told then */
+        res = ingle_reactor_watch(&io->reactor, &session->pidfd, EPOLLIN);
+    }
+    if (res == 0) {
+        res = ingle_session_hear_doorbell(session);
     }
     if (res != 0) {
         io->counters.n_rejected++;

@@ -66,37 +66,32 @@ static void send_backlog(struct ingle_io *io)
 
 /* ---- connections ----------------------------------------------------------------------------- */
 
+/* One connection a turn: epoll tells of the next one at less than what asking in vain costs. */
 static void listen_ready(struct ingle_source *source, uint32_t events)
 {
     struct ingle_io *io = ingle_container(source, struct ingle_io, listen);
+    uint32_t fds = (io->n_sessions + 1) * INGLE_FDS_PER_SESSION + INGLE_FDS_RESERVED;
+    int fd;
 
     (void)events;
-    for (uint32_t i = 0; i < INGLE_ACCEPT_PER_TURN; i++) {
-        uint32_t fds = (io->n_sessions + 1) * INGLE_FDS_PER_SESSION + INGLE_FDS_RESERVED;
-        int fd;
-
-        if (fds > io->fds_max) {
-            ingle_reactor_unwatch(&io->reactor, &io->listen); /* until a session has ended */
-            io->listening = false;
-            ingle_log(INGLE_LOG_WARN, "accept-paused sessions=%u fds_max=%u", io->n_sessions,
-                      io->fds_max);
-            return;
-        }
-        fd = accept4(io->listen.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-        if (fd < 0) {
-            if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-                ingle_log(INGLE_LOG_WARN, "accept-failed why=\"%s\"", strerrordesc_np(errno));
-                ingle_reactor_unwatch(&io->reactor, &io->listen);
-                io->listening = false;
-                if (ingle_reactor_arm(&io->reactor, &io->listen_timer,
-                                      ingle_clock_ns() + INGLE_ACCEPT_RETRY_MS * INGLE_NS_PER_MS) !=
-                    0) {
-                    ingle_log(INGLE_LOG_ERROR, "timer why=\"no memory\"");
-                }
-            }
-            return;
-        }
+    if (fds > io->fds_max) {
+        ingle_reactor_unwatch(&io->reactor, &io->listen); /* until a session has ended */
+        io->listening = false;
+        ingle_log(INGLE_LOG_WARN, "accept-paused sessions=%u fds_max=%u", io->n_sessions,
+                  io->fds_max);
+        return;
+    }
+    fd = accept4(io->listen.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd >= 0) {
         ingle_session_accept(io, fd);
+    } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+        ingle_log(INGLE_LOG_WARN, "accept-failed why=\"%s\"", strerrordesc_np(errno));
+        ingle_reactor_unwatch(&io->reactor, &io->listen);
+        io->listening = false;
+        if (ingle_reactor_arm(&io->reactor, &io->listen_timer,
+                              ingle_clock_ns() + INGLE_ACCEPT_RETRY_MS * INGLE_NS_PER_MS) != 0) {
+            ingle_log(INGLE_LOG_ERROR, "timer why=\"no memory\"");
+        }
     }
 }
 
@@ -176,9 +171,8 @@ int ingle_io_init(struct ingle_io *io, const struct ingle_io_options *options,
     io->rings = ingle_ledger_open(&io->ledger, "rings", "clients");
     ingle_models_init(&io->models);
     io->models.kv_bytes = options->kv_bytes;
-    io->stock = (struct ingle_stock){INGLE_REGION_NONE,
-                                     INGLE_REGION_NONE,
-                                     {.fire = ingle_handshake_stock_up}};
+    io->stock =
+        (struct ingle_stock){.kit = INGLE_KIT_NONE, .timer = {.fire = ingle_handshake_stock_up}};
     (void)snprintf(io->models.dir, sizeof io->models.dir, "%s", options->models_dir);
     (void)snprintf(io->models.images_dir, sizeof io->models.images_dir, "%s", options->images_dir);
     io->caps_timer.fire = ingle_context_caps_fired;
@@ -245,7 +239,7 @@ void ingle_io_fini(struct ingle_io *io)
         struct ingle_session *session =
             ingle_container(io->sessions.next, struct ingle_session, link);
 
-        session->attached = false; /* step has ended */
+        session->known_to_step = false; /* step has ended */
         if (session->state == INGLE_SESSION_CLOSING) {
             ingle_session_bury(session);
         } else {
@@ -253,8 +247,7 @@ void ingle_io_fini(struct ingle_io *io)
         }
     }
     ingle_session_free_dead(io);
-    ingle_region_fini(&io->stock.c2s);
-    ingle_region_fini(&io->stock.s2c);
+    ingle_kit_fini(&io->stock.kit);
     ingle_bell_stop(&io->bell);
     ingle_models_fini(&io->models);
     ingle_tenants_fini(&io->tenants);

@@ -20,8 +20,8 @@ struct ingle_io_counters {
         n_requests, n_tokens, n_loops, n_sleeps;
 };
 
-struct ingle_stock {              /* regions of the default sizes, made ahead for the next attach */
-    struct ingle_region c2s, s2c; /* base NULL: none */
+struct ingle_stock { /* made ahead for the next attach */
+    struct ingle_kit kit;
     struct ingle_timer timer;
 };
 
@@ -35,7 +35,7 @@ struct ingle_io {
     bool listening;
     struct ingle_ringer bell;
     struct ingle_ledger ledger;
-    struct ingle_pool *rings; /* all clients' regions */
+    struct ingle_pool *rings; /* all regions, those in stock too */
     struct ingle_stock stock;
     struct ingle_models models;
     struct ingle_tenants tenants;

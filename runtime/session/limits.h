@@ -8,12 +8,11 @@
 #define INGLE_SESSIONS_MAX     1023u /* board slots 1.. */
 #define INGLE_SESSIONS_PER_UID 64u
 #define INGLE_FDS_PER_SESSION  5u
-#define INGLE_FDS_RESERVED     64u /* accept pauses when fewer than these are left */
-#define INGLE_ACCEPT_PER_TURN  16u
+#define INGLE_FDS_RESERVED     64u   /* accept pauses when fewer than these are left */
 #define INGLE_HANDSHAKE_MS     2000u /* from accept to READY */
 #define INGLE_GRACE_MS         5000u /* a lost socket may come back with its resume token */
 #define INGLE_TENANTS_MAX      4096u
-#define INGLE_STOCK_MS         5u /* after an attach, until the next one's regions are made */
+#define INGLE_STOCK_MS         5u /* after an attach, until the next one's kit is made */
 #define INGLE_ACCEPT_RETRY_MS  100u
 
 /* Traffic of one session. */

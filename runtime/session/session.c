@@ -231,7 +231,7 @@ void ingle_session_end(struct ingle_session *session, enum ingle_reject_code cod
     ingle_context_session_over(session);
     ingle_tenant_leave(session->tenant);
     session->tenant = NULL;
-    if (session->attached) {
+    if (session->known_to_step) {
         ingle_io_send(io, &detach);
     } else {
         ingle_session_bury(session);
@@ -241,7 +241,7 @@ void ingle_session_end(struct ingle_session *session, enum ingle_reject_code cod
 void ingle_session_detached(struct ingle_session *session)
 {
     ingle_assert(session->state == INGLE_SESSION_CLOSING && session->n_inflight == 0);
-    session->attached = false;
+    session->known_to_step = false;
     ingle_session_bury(session);
 }
 
@@ -387,17 +387,21 @@ static bool receive(struct ingle_session *session)
         struct cmsghdr align;
         uint8_t room[CMSG_SPACE(sizeof(struct ucred))];
     } control;
-    bool handshake = session->state == INGLE_SESSION_WELCOMED;
+    bool handshake =
+        session->state == INGLE_SESSION_HELLO || session->state == INGLE_SESSION_WELCOMED;
     uint8_t msg[INGLE_CTL_BYTES_MAX];
     struct iovec iov = {.iov_base = msg, .iov_len = sizeof msg};
-    /* No room for descriptors, ever: what is not installed cannot stall us when it is closed. Only
-     * READY has room, for exactly the credentials that the kernel adds. */
+    /* No room for descriptors, ever: what is not installed cannot stall us when it is closed. Until
+     * READY there is room for exactly the credentials that the kernel adds. */
     struct msghdr mh = {.msg_iov = &iov,
                         .msg_iovlen = 1,
                         .msg_control = handshake ? control.room : NULL,
                         .msg_controllen = handshake ? sizeof control.room : 0};
     ssize_t n = recvmsg(session->sock.fd, &mh, MSG_DONTWAIT);
 
+    if (n < 0 && errno == ECONNRESET) { /* it closed with bells unread: its last words come yet */
+        n = recvmsg(session->sock.fd, &mh, MSG_DONTWAIT);
+    }
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
         return false;
     }
@@ -510,9 +514,8 @@ static void doorbell_ready(struct ingle_source *source, uint32_t events)
     ingle_session_wake(session);
 }
 
-int ingle_session_hear_doorbell(struct ingle_session *session, int eventfd)
+int ingle_session_hear_doorbell(struct ingle_session *session)
 {
-    session->doorbell = (struct ingle_source){.fd = eventfd, .ready = doorbell_ready};
     session->bell_tokens_ns = INGLE_NS_PER_S;
     session->bell_filled_ns = ingle_clock_ns();
     return listen_to_bell(session);
@@ -540,15 +543,13 @@ void ingle_session_accept(struct ingle_io *io, int fd)
     struct ucred cred;
     socklen_t cred_bytes = sizeof cred;
     struct ingle_session *session;
-    int off = 0;
+    int on = 1;
 
     io->counters.n_accepted++;
-    /* A listening socket that a service manager made may hand this down, and HELLO has no room for
-     * credentials: see receive(). */
-    (void)setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &off, sizeof off);
     /* HELLO is refused beyond the limit, with words; a flood that does not even say HELLO is cut
      * here, without. */
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &cred_bytes) != 0 ||
+    if (setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) != 0 /* for READY */ ||
+        getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &cred_bytes) != 0 ||
         io->n_sessions >= INGLE_SESSIONS_MAX ||
         count_of_uid(io, cred.uid) >= 2 * INGLE_SESSIONS_PER_UID) {
         io->counters.n_rejected++;
@@ -568,7 +569,7 @@ void ingle_session_accept(struct ingle_io *io, int fd)
     session->since_ns = ingle_clock_ns();
     session->sock = (struct ingle_source){.fd = fd, .ready = socket_ready};
     session->pidfd = (struct ingle_source){.fd = -1, .ready = pidfd_ready};
-    session->doorbell.fd = -1;
+    session->doorbell = (struct ingle_source){.fd = -1, .ready = doorbell_ready};
     session->timer.fire = timer_fired;
     session->bell_timer.fire = bell_fired;
     session->stall_timer.fire = stall_fired;

@@ -44,6 +44,21 @@ struct ingle_context_row { /* a context that this client may name */
     uint16_t slot; /* of the instance that serves it */
 };
 
+/* What a session is made of that needs nothing of its client but the sizes. */
+struct ingle_kit {
+    struct ingle_region c2s, s2c; /* base NULL: no kit */
+    int doorbell;                 /* eventfd */
+    uint32_t *text_ends;          /* of the token writer: n_text_ends */
+    uint32_t n_text_ends;
+    uint64_t nonce;
+    uint8_t resume[32];
+};
+#define INGLE_KIT_NONE                                                     \
+    (struct ingle_kit)                                                     \
+    {                                                                      \
+        .c2s = INGLE_REGION_NONE, .s2c = INGLE_REGION_NONE, .doorbell = -1 \
+    }
+
 struct ingle_session {
     struct ingle_io *io;
     enum ingle_session_state state;
@@ -85,7 +100,7 @@ struct ingle_session {
     /* requests */
     struct ingle_port port;
     uint32_t *text_ends;       /* of the port's token writer */
-    bool attached;             /* step knows the port */
+    bool known_to_step;        /* it has seen the port, so it must let go of it */
     bool was_live;             /* a READY now is that of a resumption */
     struct ingle_list tickets; /* struct ingle_ticket in flight */
     uint32_t n_inflight;
@@ -110,7 +125,7 @@ void ingle_session_free_dead(struct ingle_io *io);          /* at the end of eac
 void ingle_session_set_flags(struct ingle_session *session, uint32_t flags);
 /* Look at its submission ring from now on; it need not ring. */
 void ingle_session_wake(struct ingle_session *session);
-int ingle_session_hear_doorbell(struct ingle_session *session, int eventfd) INGLE_MUST_CHECK;
+int ingle_session_hear_doorbell(struct ingle_session *session) INGLE_MUST_CHECK;
 bool ingle_session_uid_full(const struct ingle_session *session);
 /* Queue a control message; a long one is cut into datagrams, all but the last with MORE. */
 void ingle_session_send(struct ingle_session *session, enum ingle_ctl_type type, uint16_t flags,
@@ -118,6 +133,7 @@ void ingle_session_send(struct ingle_session *session, enum ingle_ctl_type type,
 
 /* handshake.c */
 void ingle_handshake_stock_up(struct ingle_timer *timer);
+void ingle_kit_fini(struct ingle_kit *kit);
 void ingle_handshake_hello(struct ingle_session *session, const void *msg, size_t bytes);
 void ingle_handshake_ready(struct ingle_session *session, const void *msg, size_t bytes, pid_t pid);
 

@@ -40,7 +40,7 @@ bool house_logged(const char *text);
 void house_ask(const char *json, char *room, size_t bytes);
 struct house_state house_look(void);
 /* Wait until everybody has gone; fails after 10 s, and where it is not as calm as it was: RSS may
- * have grown by a little (the allocator's caches), fds by the pair of regions that is made ahead of
+ * have grown by a little (the allocator's caches), fds by the kit that is made ahead of
  * the next attach, threads and contexts not at all. */
 struct house_state house_settle(void);
 

@@ -107,12 +107,9 @@ static bool take_reject(const void *msg, ssize_t n, uint32_t *ret_code)
     return true;
 }
 
-bool peer_attach(struct peer *p, const char *path, const struct ingle_ctl_hello *hello,
-                 uint32_t *ret_code)
+bool peer_greet(struct peer *p, const char *path, const struct ingle_ctl_hello *hello,
+                uint32_t *ret_code)
 {
-    struct ingle_ctl_ready ready = {.h = {.magic = INGLE_MAGIC,
-                                          .type = INGLE_CTL_READY,
-                                          .payload_bytes = sizeof ready - sizeof ready.h}};
     uint8_t msg[INGLE_CTL_BYTES_MAX];
     int fds[3] = {-1, -1, -1};
     ssize_t n;
@@ -134,20 +131,41 @@ bool peer_attach(struct peer *p, const char *path, const struct ingle_ctl_hello 
     p->doorbell = fds[2];
     (void)close(fds[0]);
     (void)close(fds[1]);
-    ready.nonce = p->w.nonce;
-    peer_send(p->sock, &ready, sizeof ready);
-    n = peer_receive(p->sock, msg, sizeof msg, NULL);
-    if (take_reject(msg, n, ret_code)) {
-        peer_close(p);
-        return false;
-    }
-    CHECK(n == (ssize_t)sizeof(struct ingle_ctl_hdr));
     ingle_sq_writer_init(&p->sq, p->c2s.base, p->s2c.base, p->w.sq_off, p->w.sq_n);
     ingle_cq_reader_init(&p->cq, p->c2s.base, p->s2c.base, p->w.cq_off, p->w.cq_n);
     ingle_tok_reader_init(&p->tk, p->c2s.base, p->s2c.base, p->w.tk_off, p->w.tk_n, p->w.text_off,
                           p->w.text_bytes);
     p->text = malloc(INGLE_TEXT_COPY_BYTES);
     CHECK(p->text != NULL);
+    return true;
+}
+
+void peer_ready(const struct peer *p)
+{
+    struct ingle_ctl_ready ready = {.h = {.magic = INGLE_MAGIC,
+                                          .type = INGLE_CTL_READY,
+                                          .payload_bytes = sizeof ready - sizeof ready.h},
+                                    .nonce = p->w.nonce};
+
+    peer_send(p->sock, &ready, sizeof ready);
+}
+
+bool peer_attach(struct peer *p, const char *path, const struct ingle_ctl_hello *hello,
+                 uint32_t *ret_code)
+{
+    uint8_t msg[INGLE_CTL_BYTES_MAX];
+    ssize_t n;
+
+    if (!peer_greet(p, path, hello, ret_code)) {
+        return false;
+    }
+    peer_ready(p);
+    n = peer_receive(p->sock, msg, sizeof msg, NULL);
+    if (take_reject(msg, n, ret_code)) {
+        peer_close(p);
+        return false;
+    }
+    CHECK(n == (ssize_t)sizeof(struct ingle_ctl_hdr));
     return true;
 }
 

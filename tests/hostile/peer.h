@@ -30,6 +30,10 @@ ssize_t peer_receive(int sock, void *msg, size_t bytes, int fds[3]);
 /* HELLO to LIVE with `hello`. False: the runtime said REJECT, *ret_code is why. */
 bool peer_attach(struct peer *p, const char *path, const struct ingle_ctl_hello *hello,
                  uint32_t *ret_code);
+/* Its halves: HELLO, WELCOME and the mappings; READY, whose LIVE is not read. */
+bool peer_greet(struct peer *p, const char *path, const struct ingle_ctl_hello *hello,
+                uint32_t *ret_code);
+void peer_ready(const struct peer *p);
 /* The same with patience: a crowd that has just left may still be counted. */
 void peer_open(struct peer *p, const char *path, const char *name);
 void peer_close(struct peer *p);

@@ -213,6 +213,54 @@ static void ready_from_another_process_is_denied(void **state)
     (void)close(sock);
 }
 
+static void what_is_submitted_before_live_is_answered(void **state)
+{
+    struct ingle_ctl_hello hello = peer_hello("hasty");
+
+    (void)state;
+    for (int ready_first = 0; ready_first < 2; ready_first++) {
+        char text[256] = "";
+        struct ingle_sqe sqe;
+        struct peer p;
+        uint32_t code;
+
+        assert_true(peer_greet(&p, house.socket, &hello, &code));
+        if (ready_first) {
+            peer_ready(&p);
+        }
+        sqe = peer_generate(&p, 1, "in haste", 3);
+        peer_submit(&p, &sqe);
+        if (!ready_first) {
+            peer_ready(&p);
+        }
+        assert_int_equal(peer_finish(&p, 1, text, sizeof text), 3);
+        peer_leave(&p);
+    }
+}
+
+/* The kernel reports the unread messages of a closed peer before the last ones that it sent. */
+static void goodbye_is_heard_from_a_client_that_read_nothing(void **state)
+{
+    struct ingle_ctl_hello hello = peer_hello("curt");
+    uint64_t sessions = house_settle().sessions;
+    int tries = 0;
+
+    (void)state;
+    for (int i = 0; i < 20; i++) {
+        struct peer p;
+        uint32_t code;
+
+        assert_true(peer_greet(&p, house.socket, &hello, &code));
+        peer_ready(&p);
+        (void)usleep(1000); /* LIVE is there now */
+        peer_leave(&p);
+    }
+    while (house_look().sessions > sessions) { /* the lost are kept for longer than this */
+        assert_true(tries++ < 100);
+        (void)usleep(20000);
+    }
+}
+
 static void a_handshake_that_stops_half_way_is_cut(void **state)
 {
     struct ingle_ctl_welcome w;
@@ -494,6 +542,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_second_hello_ends_the_session),
         cmocka_unit_test(a_wrong_nonce_is_denied),
         cmocka_unit_test(ready_from_another_process_is_denied),
+        cmocka_unit_test(what_is_submitted_before_live_is_answered),
+        cmocka_unit_test(goodbye_is_heard_from_a_client_that_read_nothing),
         cmocka_unit_test(a_handshake_that_stops_half_way_is_cut),
         cmocka_unit_test(a_message_longer_than_4096_bytes_ends_the_session),
         cmocka_unit_test(descriptors_are_never_installed),

@@ -264,11 +264,16 @@ static void refusal_brings_the_runtimes_own_words(void **state)
     refuse_attach(-ECONNREFUSED, "too many clients: because the test says so");
 }
 
-static void refusal_after_ready_is_one_too(void **state)
+static void refusal_of_ready_ends_the_session_with_its_words(void **state)
 {
+    struct ingle_client *c;
+
     (void)state;
     fake->reject_ready = INGLE_REJECT_DENIED;
-    refuse_attach(-ECONNREFUSED, "permission denied");
+    c = attach();
+    assert_int_equal(ingle_wait(c, 2000), -EPIPE);
+    assert_string_equal(ingle_why(c), "because the test says so");
+    ingle_detach(c);
 }
 
 static void unsealed_memory_is_not_accepted(void **state)
@@ -1157,7 +1162,7 @@ int main(void)
         T(options_out_of_range_are_refused),
         T(silent_runtime_times_out),
         T(refusal_brings_the_runtimes_own_words),
-        T(refusal_after_ready_is_one_too),
+        T(refusal_of_ready_ends_the_session_with_its_words),
         T(unsealed_memory_is_not_accepted),
         T(memory_of_another_size_is_not_accepted),
         T(region_without_its_header_is_not_accepted),

@@ -81,11 +81,10 @@ static void fixture_fini(struct fixture *f)
     ingle_backend_destroy(f->backend);
 }
 
-static struct client *attach(struct fixture *f, uint32_t slot, uint32_t tenant, uint32_t tok_n)
+static struct client *attach(uint32_t slot, uint32_t tenant, uint32_t tok_n)
 {
     struct client *c = calloc(1, sizeof *c);
     uint32_t text_off = TOK_OFF + tok_n * (uint32_t)sizeof(struct ingle_tok);
-    struct ingle_to_step msg = {.kind = INGLE_TO_STEP_ATTACH};
 
     assert_non_null(c);
     c->c2s = aligned_alloc(4096, INGLE_RING_PAGE);
@@ -98,8 +97,6 @@ static struct client *attach(struct fixture *f, uint32_t slot, uint32_t tenant, 
     ingle_tok_writer_init(&c->port.tok, c->c2s, c->s2c, TOK_OFF, tok_n, text_off, TEXT_BYTES,
                           c->text_ends);
     ingle_tok_reader_init(&c->reader, c->c2s, c->s2c, TOK_OFF, tok_n, text_off, TEXT_BYTES);
-    msg.port = &c->port;
-    assert_true(ingle_sched_send(f->sched, &msg));
     return c;
 }
 
@@ -179,7 +176,7 @@ static void a_stream_is_dense_and_ends_before_its_completion(void **state)
         prompt[i] = i % 200;
     }
     fixture_init(&f);
-    c = attach(&f, 1, 1, 1024);
+    c = attach(1, 1, 1024);
     submit(&f, request(c, INGLE_REQ_GENERATE, 77, prompt, 300, 50));
     done = next_reply(&f);
     assert_int_equal(done.kind, INGLE_FROM_STEP_DONE);
@@ -212,8 +209,8 @@ static void a_full_ring_parks_the_sequence_and_loses_nothing(void **state)
 
     (void)state;
     fixture_init(&f);
-    slow = attach(&f, 1, 1, 16);
-    fast = attach(&f, 2, 1, 1024);
+    slow = attach(1, 1, 16);
+    fast = attach(2, 1, 1024);
     submit(&f, request(slow, INGLE_REQ_GENERATE, 1, prompt, 4, 500));
     submit(&f, request(fast, INGLE_REQ_GENERATE, 2, prompt, 4, 500));
     done = next_reply(&f);
@@ -244,7 +241,7 @@ static void latest_gives_up_where_others_park(void **state)
 
     (void)state;
     fixture_init(&f);
-    c = attach(&f, 1, 1, 16);
+    c = attach(1, 1, 16);
     r = request(c, INGLE_REQ_GENERATE, 1, prompt, 4, 500);
     r->in.sqe_flags = INGLE_SQE_F_LATEST;
     submit(&f, r);
@@ -265,7 +262,7 @@ static void a_cancelled_request_is_done_before_the_cancel_is_answered(void **sta
 
     (void)state;
     fixture_init(&f);
-    c = attach(&f, 1, 1, 16);
+    c = attach(1, 1, 16);
     submit(&f, request(c, INGLE_REQ_GENERATE, 9, prompt, 4, 0)); /* parks: nobody reads */
     (void)next_tok(c);
     cancel.port = &c->port;
@@ -298,9 +295,9 @@ static void a_context_is_kept_forked_handed_over_and_closed(void **state)
         prompt[i] = i;
     }
     fixture_init(&f);
-    a = attach(&f, 1, 1, 1024);
-    b = attach(&f, 2, 1, 1024);
-    stranger = attach(&f, 3, 2, 1024);
+    a = attach(1, 1, 1024);
+    b = attach(2, 1, 1024);
+    stranger = attach(3, 2, 1024);
 
     r = request(a, INGLE_REQ_APPEND, 1, prompt, 200, 0);
     r->in.sqe_flags = INGLE_SQE_F_KEEP_CTX;
@@ -374,9 +371,9 @@ static void a_prompt_seen_before_is_not_computed_again(void **state)
         prompt[i] = i * i % 900;
     }
     fixture_init(&f);
-    a = attach(&f, 1, 1, 1024);
-    b = attach(&f, 2, 1, 1024);
-    stranger = attach(&f, 3, 2, 1024);
+    a = attach(1, 1, 1024);
+    b = attach(2, 1, 1024);
+    stranger = attach(3, 2, 1024);
     for (int i = 0; i < 3; i++) {
         submit(&f, request(i == 0   ? a
                            : i == 1 ? b
@@ -407,8 +404,8 @@ static void detaching_ends_everything_of_that_client_only(void **state)
 
     (void)state;
     fixture_init(&f);
-    gone = attach(&f, 1, 1, 16);
-    stays = attach(&f, 2, 1, 1024);
+    gone = attach(1, 1, 16);
+    stays = attach(2, 1, 1024);
     for (uint64_t i = 0; i < 100; i++) { /* more than can run at once */
         submit(&f, request(gone, INGLE_REQ_GENERATE, i, prompt, 4, 0));
     }
@@ -442,7 +439,7 @@ static void records_pass_through_a_ring_smaller_than_they_are(void **state)
 
     (void)state;
     fixture_init(&f);
-    c = attach(&f, 1, 1, 16);
+    c = attach(1, 1, 16);
     r = request(c, INGLE_REQ_RECORDS, 3, &none, 0, 0);
     r->in.n_records = 1000;
     r->in.records = calloc(1000, sizeof *r->in.records);
@@ -476,8 +473,8 @@ static void a_lying_reader_is_dropped_and_told_of_once(void **state)
 
     (void)state;
     fixture_init(&f);
-    liar = attach(&f, 1, 1, 16);
-    honest = attach(&f, 2, 1, 1024);
+    liar = attach(1, 1, 16);
+    honest = attach(2, 1, 1024);
     ((struct ingle_c2s_ctl *)liar->c2s)->tk_head = 1u << 30;
     submit(&f, request(liar, INGLE_REQ_GENERATE, 1, prompt, 4, 100));
     submit(&f, request(liar, INGLE_REQ_GENERATE, 2, prompt, 4, 100));
@@ -510,7 +507,7 @@ static void step_allocates_nothing(void **state)
         prompt[i] = i % 500;
     }
     fixture_init(&f);
-    c = attach(&f, 1, 1, 1024);
+    c = attach(1, 1, 1024);
     before = ingle_mem_watched_calls();
     for (int i = 0; i < 20; i++) {
         prompt[0] = i;
