@@ -15,10 +15,16 @@
 #define INGLE_PASTE(op, isa)  INGLE_PASTE2(op, isa)
 #define INGLE_VARIANT(op)     INGLE_PASTE(op, INGLE_ISA)
 
-/* Columns [32 group, 32 group + 32) of out's row = act(f(gate) * up): how a matrix product with
- * `out` ends. Values beyond out's columns are ignored. */
-typedef void ingle_glu_put_fn(const struct ingle_act *out, enum ingle_glu kind, uint64_t row,
-                              uint64_t group, const float *gate, const float *up);
+/* How a matrix product with `out` ends: columns [32 group, 32 group + 32) of rows [row, row + n)
+ * are act(f(gate) * up). Values beyond out's columns are ignored. */
+struct ingle_glu_rows {
+    const struct ingle_act *out;
+    enum ingle_glu kind;
+    uint64_t row, n, group;
+    const float *gate[2], *up[2]; /* of the first row: two tiles of 16 columns */
+    uint64_t stride;              /* floats, from row to row of all four */
+};
+typedef void ingle_glu_put_fn(const struct ingle_glu_rows *rows);
 
 ingle_op_fn ingle_embed_ref, ingle_norm_ref, ingle_quant_ref, ingle_matmul_ref;
 ingle_glu_put_fn ingle_glu_put_ref;

@@ -168,7 +168,7 @@ enum ingle_glu {
  * Arithmetic per activation mode: ref/matmul.c.
  *
  * With `out`, two matrices of N rows are the gate and up of a feed-forward layer: y is not written
- * (and may be NULL), but out[t] = act(f(y_0[t]) * y_1[t]), f being ref/glu.c's. */
+ * (and may be NULL), but out[t] = act(f(y_0[t]) * y_1[t]), f being ref/glu.c's; without bias. */
 struct ingle_arg_matmul {
     const struct ingle_act *x; /* [T][K] */
     uint32_t n_w, T;

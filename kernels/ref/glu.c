@@ -6,16 +6,19 @@
  *
  * with ingle_expf. */
 #include "kernels/isa.h"
+#include "kernels/pack.h"
 #include "kernels/ref/act_put.h"
 #include "kernels/ref/expf.h"
 
 #define INGLE_GELU_A 1.5957691216057308f
 #define INGLE_GELU_B 0.07135481627260025f
 
-/* f(gate) * up of a whole group: `kind` is a constant at each call, the loop is straight code. */
-static inline void glu_group(enum ingle_glu kind, const float *gate, const float *up, float *x)
+#define BLOCK 8u /* rows: one row's chain of dependent steps runs beside the next one's */
+
+/* 16 values; `kind` is a constant at each call, the loop is straight code. */
+static inline void glu_tile(enum ingle_glu kind, const float *gate, const float *up, float *x)
 {
-    for (uint32_t k = 0; k < INGLE_ACT_GROUP; k++) {
+    for (uint32_t k = 0; k < INGLE_TILE_ROWS; k++) {
         float u = gate[k];
         if (kind == INGLE_GLU_GELU_TANH) {
             u = fmaf(INGLE_GELU_B, u * u, INGLE_GELU_A) * u;
@@ -24,14 +27,22 @@ static inline void glu_group(enum ingle_glu kind, const float *gate, const float
     }
 }
 
-void INGLE_VARIANT(glu_put)(const struct ingle_act *out, enum ingle_glu kind, uint64_t row,
-                            uint64_t group, const float *gate, const float *up)
+void INGLE_VARIANT(glu_put)(const struct ingle_glu_rows *rows)
 {
-    float x[INGLE_ACT_GROUP];
-    if (kind == INGLE_GLU_SILU) {
-        glu_group(INGLE_GLU_SILU, gate, up, x);
-    } else {
-        glu_group(INGLE_GLU_GELU_TANH, gate, up, x);
+    float x[BLOCK][INGLE_ACT_GROUP];
+    for (uint64_t r0 = 0; r0 < rows->n; r0 += BLOCK) {
+        uint64_t n = rows->n - r0 < BLOCK ? rows->n - r0 : BLOCK;
+        for (uint64_t i = 0; i < 2 * n; i++) {
+            uint64_t at = (r0 + i / 2) * rows->stride;
+            const float *gate = rows->gate[i % 2] + at, *up = rows->up[i % 2] + at;
+            if (rows->kind == INGLE_GLU_SILU) {
+                glu_tile(INGLE_GLU_SILU, gate, up, x[i / 2] + i % 2 * INGLE_TILE_ROWS);
+            } else {
+                glu_tile(INGLE_GLU_GELU_TANH, gate, up, x[i / 2] + i % 2 * INGLE_TILE_ROWS);
+            }
+        }
+        for (uint64_t r = 0; r < n; r++) {
+            ingle_act_put_group(rows->out, rows->row + r0 + r, rows->group, x[r]);
+        }
     }
-    ingle_act_put_group(out, row, group, x);
 }

@@ -211,13 +211,14 @@ static void matmul_glu(const struct ingle_arg_matmul *arg, uint64_t group)
         for (uint32_t i = 0; i < 4; i++) {
             tile_y(arg, i / 2, 2 * group + i % 2, t0, n_tokens, acc[i]);
         }
-        for (uint32_t t = 0; t < n_tokens; t++) {
-            float y[4][INGLE_TILE_ROWS];
-            for (uint32_t i = 0; i < 4; i++) {
-                memcpy(y[i], acc[i][t], sizeof y[i]);
-            }
-            ingle_glu_put_ref(arg->out, arg->glu, t0 + t, group, y[0], y[2]);
-        }
+        ingle_glu_put_ref(&(struct ingle_glu_rows){.out = arg->out,
+                                                   .kind = arg->glu,
+                                                   .row = t0,
+                                                   .n = n_tokens,
+                                                   .group = group,
+                                                   .gate = {acc[0][0], acc[1][0]},
+                                                   .up = {acc[2][0], acc[3][0]},
+                                                   .stride = INGLE_TILE_ROWS});
     }
 }
 
@@ -231,7 +232,7 @@ void ingle_matmul_ref(const struct ingle_op *op, const struct ingle_worker *work
     }
     if (arg->out) {
         assert(arg->n_w == 2 && arg->w[0].rows == arg->out->cols &&
-               arg->w[1].rows == arg->out->cols);
+               arg->w[1].rows == arg->out->cols && !arg->bias[0] && !arg->bias[1]);
         struct ingle_share share = ingle_share(ingle_act_groups(arg->out->cols), worker);
         for (uint64_t group = share.from; group < share.to; group++) {
             matmul_glu(arg, group);

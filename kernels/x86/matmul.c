@@ -24,6 +24,8 @@ struct strip {
     float *acc; /* [n_rows][pair][16] of scratch->acc */
     uint32_t i, row0, n_rows;
     uint64_t tile;
+    const uint8_t *next; /* the tiles of the strip that comes after this one */
+    uint64_t next_bytes; /* 0: none */
 };
 
 /* The next piece of `left` in pieces of nearly equal size, none above max. */
@@ -54,6 +56,17 @@ static void decode(const struct strip *strip, ingle_mm_decode_fn *fn, uint32_t f
     }
 }
 
+/* What comes next goes to the second-level cache, a little with each group of rows: a panel decoded
+ * from memory would wait for every line. done, all: of this strip, in any unit. */
+static void prefetch_next(const struct strip *strip, uint64_t done, uint64_t more, uint64_t all)
+{
+    uint64_t from = strip->next_bytes * done / all / 64;
+    uint64_t to = strip->next_bytes * (done + more) / all / 64;
+    for (uint64_t line = from; line < to; line++) {
+        __builtin_prefetch(strip->next + 64 * line, 0, 2);
+    }
+}
+
 static void strip_int(const struct strip *strip)
 {
     const struct ingle_mm_isa *isa = strip->isa;
@@ -73,6 +86,8 @@ static void strip_int(const struct strip *strip)
                 .acc = strip->acc + (uint64_t)r * isa->pair * INGLE_TILE_ROWS,
                 .n = n};
             isa->group_fn(w->type, two, rows)(&group);
+            prefetch_next(strip, (uint64_t)b * strip->n_rows + n * r, (uint64_t)n * rows,
+                          (uint64_t)blocks * strip->n_rows);
         }
     }
 }
@@ -146,6 +161,13 @@ static void strip_run(const struct strip *strip)
     }
 }
 
+static void set_next(struct strip *strip, uint32_t i, uint64_t tile, bool exists)
+{
+    const struct ingle_matrix *w = &strip->arg->w[i];
+    strip->next = tile_at(w, tile);
+    strip->next_bytes = exists ? strip->isa->pair * ingle_tile_shape(w->type, w->cols).bytes : 0;
+}
+
 /* Tiles [from, to) of matrix i against all rows. */
 static void tiles_many(const struct ingle_mm_isa *isa, const struct ingle_arg_matmul *arg,
                        uint32_t i, uint64_t from, uint64_t to, struct scratch *scratch)
@@ -155,6 +177,7 @@ static void tiles_many(const struct ingle_mm_isa *isa, const struct ingle_arg_ma
     for (strip.row0 = 0; strip.row0 < arg->T; strip.row0 += strip.n_rows) {
         strip.n_rows = even_piece(arg->T - strip.row0, INGLE_MM_ROWS);
         for (strip.tile = from; strip.tile < to; strip.tile += isa->pair) {
+            set_next(&strip, i, strip.tile + isa->pair, strip.tile + isa->pair < to);
             strip_run(&strip);
             for (uint32_t p = 0; p < isa->pair && strip.tile + p < to; p++) {
                 struct ingle_mm_out out = tile_out(arg, i, strip.tile + p);
@@ -220,9 +243,13 @@ static void glu_few(const struct ingle_mm_isa *isa, const struct ingle_arg_matmu
                 tile_few(isa, &arg->w[i], &few);
             }
         }
-        for (uint32_t t = 0; t < arg->T; t++) {
-            isa->glu_put(arg->out, arg->glu, t, group, y[0][t], y[1][t]);
-        }
+        isa->glu_put(&(struct ingle_glu_rows){.out = arg->out,
+                                              .kind = arg->glu,
+                                              .n = arg->T,
+                                              .group = group,
+                                              .gate = {y[0][0], y[0][0] + INGLE_TILE_ROWS},
+                                              .up = {y[1][0], y[1][0] + INGLE_TILE_ROWS},
+                                              .stride = INGLE_ACT_GROUP});
     }
 }
 
@@ -234,27 +261,27 @@ static void glu_many(const struct ingle_mm_isa *isa, const struct ingle_arg_matm
         strip.n_rows = even_piece(arg->T - strip.row0, INGLE_MM_ROWS * INGLE_MM_PAIR / 4);
         const uint64_t tile_floats = (uint64_t)strip.n_rows * INGLE_TILE_ROWS;
         for (uint64_t group = groups.from; group < groups.to; group++) {
-            struct ingle_mm_out out[4]; /* gate, gate, up, up */
-            float y[4][INGLE_TILE_ROWS] = {0};
-            for (uint32_t k = 0; k < 4; k++) {
-                out[k] = tile_out(arg, k / 2, 2 * group + k % 2);
-                out[k].y = y[k];
-            }
+            const float *half[4]; /* gate, gate, up, up */
             for (uint32_t k = 0; k < 4; k += isa->pair) {
                 strip.i = k / 2;
                 strip.tile = 2 * group + k % 2;
                 strip.acc = scratch->acc + k * tile_floats;
+                uint32_t after = (k + isa->pair) % 4;
+                set_next(&strip, after / 2, 2 * (group + (after == 0)) + after % 2,
+                         after != 0 || group + 1 < groups.to);
                 strip_run(&strip);
-            }
-            for (uint32_t r = 0; r < strip.n_rows; r++) {
-                for (uint32_t k = 0; k < 4; k++) {
-                    uint32_t side = k % isa->pair;
-                    isa->store(&out[k], 0,
-                               scratch->acc + (k - side) * tile_floats +
-                                   ((uint64_t)r * isa->pair + side) * INGLE_TILE_ROWS);
+                for (uint32_t p = 0; p < isa->pair; p++) {
+                    half[k + p] = strip.acc + p * INGLE_TILE_ROWS;
                 }
-                isa->glu_put(arg->out, arg->glu, strip.row0 + r, group, y[0], y[2]);
             }
+            isa->glu_put(&(struct ingle_glu_rows){.out = arg->out,
+                                                  .kind = arg->glu,
+                                                  .row = strip.row0,
+                                                  .n = strip.n_rows,
+                                                  .group = group,
+                                                  .gate = {half[0], half[1]},
+                                                  .up = {half[2], half[3]},
+                                                  .stride = isa->pair * INGLE_TILE_ROWS});
         }
     }
 }
@@ -277,7 +304,7 @@ void ingle_mm_run(const struct ingle_mm_isa *isa, const struct ingle_op *op,
     if (arg->out) {
         struct ingle_share groups = ingle_share(ingle_act_groups(arg->out->cols), worker);
         assert(arg->n_w == 2 && arg->w[0].rows == arg->out->cols &&
-               arg->w[1].rows == arg->out->cols);
+               arg->w[1].rows == arg->out->cols && !arg->bias[0] && !arg->bias[1]);
         if (goes_few(isa, arg, 0) && goes_few(isa, arg, 1)) {
             glu_few(isa, arg, groups);
         } else {
