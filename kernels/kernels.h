@@ -218,10 +218,12 @@ struct ingle_arg_kv_seal {
 };
 
 /* out[t][h] = softmax(scale * q[t][h] . K) V over the positions p - window < j <= p (window 0:
- * all), online over pages in position order; ref/attn.c is the definition. */
+ * all), online over pages in position order; ref/attn.c is the definition. With `act`, which wants
+ * D % 32 == 0, it is written there and not to out (which may be NULL). */
 struct ingle_arg_attn {
-    const float *q; /* [T][H*D] */
-    float *out;     /* [T][H*D] */
+    const float *q;        /* [T][H*D] */
+    float *out;            /* [T][H*D] */
+    struct ingle_act *act; /* [T][H*D] or NULL */
     const struct ingle_rope *rope;
     const struct ingle_kv_seq *seqs;
     uint32_t n_seqs, H, Hk, D, layer, window;

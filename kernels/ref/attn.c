@@ -24,6 +24,7 @@
 #include "kernels/half.h"
 #include "kernels/isa.h"
 #include "kernels/kvpage.h"
+#include "kernels/ref/attn_put.h"
 #include "kernels/ref/expf.h"
 #include "kernels/ref/lanes.h"
 #include "kernels/ref/rope.h"
@@ -222,8 +223,9 @@ static void attend_row(const struct ingle_arg_attn *a, const struct ingle_kv_seq
     }
     inverse = sane ? 1.0f / st.l : NAN;
     for (uint32_t c = 0; c < a->D; c++) {
-        a->out[at + c] = st.o[c] * inverse;
+        st.o[c] *= inverse;
     }
+    ingle_attn_put(a, row, head, st.o);
 }
 
 void ingle_attn_ref(const struct ingle_op *op, const struct ingle_worker *worker)
@@ -232,6 +234,7 @@ void ingle_attn_ref(const struct ingle_op *op, const struct ingle_worker *worker
     uint32_t unit = 0;
 
     assert(a->D % INGLE_LANES == 0 && a->D <= D_MAX && a->H % a->Hk == 0);
+    assert(a->act == NULL || a->D % INGLE_ACT_GROUP == 0);
     for (uint32_t i = 0; i < a->n_seqs; i++) {
         const struct ingle_kv_seq *seq = &a->seqs[i];
         for (uint32_t r = 0; r < seq->n_rows; r++) {

@@ -637,9 +637,10 @@ static void finish(struct ingle_attn_tile *tile)
         }
         inverse = _mm512_set1_ps(sane == 0xffff ? 1.0f / tile->l[i] : NAN);
         for (uint32_t c = 0; c < a->D; c += LANES) {
-            __m512 o = _mm512_loadu_ps(tile->o + i * a->D + c);
-            _mm512_storeu_ps(a->out + at + c, _mm512_mul_ps(o, inverse));
+            float *o = tile->o + i * a->D + c;
+            _mm512_storeu_ps(o, _mm512_mul_ps(_mm512_loadu_ps(o), inverse));
         }
+        ingle_attn_put(a, row, head, tile->o + i * a->D);
     }
 }
 

@@ -111,6 +111,29 @@ static void set_views(struct ingle_attn_tile *tile, const struct ingle_kv_span *
     }
 }
 
+static void prefetch_lines(const void *from, uint64_t bytes)
+{
+    for (uint64_t at = 0; at < bytes; at += 64) {
+        __builtin_prefetch((const uint8_t *)from + at);
+    }
+}
+
+/* The next page while this one is computed: pages lie apart, so no hardware sees it coming. */
+static void prefetch_page(const struct ingle_attn_tile *tile, uint8_t *page,
+                          enum ingle_kv_form form)
+{
+    const struct ingle_arg_attn *a = tile->arg;
+
+    if (form == INGLE_KV_Q8 || form == INGLE_KV_Q4) {
+        prefetch_lines(ingle_kv_block_at(page, form, a->Hk, a->D, a->layer, tile->kv_head).k_codes,
+                       ingle_kv_block_bytes(form, a->D));
+    } else {
+        struct ingle_kv_rows rows = ingle_kv_rows_at(page, a->Hk, a->D, a->layer, tile->kv_head);
+        prefetch_lines(rows.k, S * a->D * sizeof *rows.k);
+        prefetch_lines(rows.v, S * a->D * sizeof *rows.v);
+    }
+}
+
 static void walk_pages(struct ingle_attn_tile *tile, const struct run *run,
                        const struct ingle_attn_isa *isa)
 {
@@ -143,6 +166,12 @@ static void walk_pages(struct ingle_attn_tile *tile, const struct run *run,
             chunk = span;
         }
         assert(page != NULL);
+        if (tile->n_rows == 1 && !own) { /* more rows: the tile before has just read it */
+            const struct ingle_kv_span *next = span + 1;
+            bool open = i + 1 == run->span;
+            prefetch_page(tile, open ? next->open : next->sealed,
+                          open ? INGLE_KV_OPEN : next->form);
+        }
         if (form == INGLE_KV_Q8 || form == INGLE_KV_Q4) {
             struct ingle_kv_block block =
                 ingle_kv_block_at(page, form, a->Hk, a->D, a->layer, tile->kv_head);
@@ -173,6 +202,7 @@ void ingle_attn_tiles(const struct ingle_op *op, const struct ingle_worker *work
     uint64_t total = 0, at = 0;
 
     assert(a->D % 16 == 0 && a->D <= INGLE_HEAD_DIM_MAX && a->H % a->Hk == 0);
+    assert(a->act == NULL || a->D % INGLE_ACT_GROUP == 0);
     for (struct run run = {0}; next_run(a, rows_max, &run);) {
         total += run_cost(a, &run) * a->H;
     }

@@ -6,6 +6,7 @@
 #include <math.h>
 
 #include "kernels/kvpage.h"
+#include "kernels/ref/attn_put.h"
 #include "kernels/ref/rope.h"
 
 enum {
@@ -40,7 +41,7 @@ struct ingle_attn_isa {
     void (*attend_rows)(struct ingle_attn_tile *tile, const struct ingle_kv_rows *rows);
     void (*attend_block)(struct ingle_attn_tile *tile, const struct ingle_kv_block *block,
                          enum ingle_kv_form form);
-    /* out = o / l */
+    /* o / l into out or act */
     void (*finish)(struct ingle_attn_tile *tile);
 };
 
@@ -77,8 +78,9 @@ static inline void ingle_attn_finish(struct ingle_attn_tile *tile)
         }
         inverse = wild ? NAN : inverse;
         for (uint32_t c = 0; c < a->D; c++) {
-            a->out[at + c] = tile->o[i * a->D + c] * inverse;
+            tile->o[i * a->D + c] *= inverse;
         }
+        ingle_attn_put(a, row, head, tile->o + i * a->D);
     }
 }
 

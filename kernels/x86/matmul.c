@@ -28,11 +28,16 @@ struct strip {
     uint64_t next_bytes; /* 0: none */
 };
 
+/* How many pieces n makes, none above max. */
+static uint32_t pieces(uint32_t n, uint32_t max)
+{
+    return (n + max - 1) / max;
+}
+
 /* The next piece of `left` in pieces of nearly equal size, none above max. */
 static uint32_t even_piece(uint32_t left, uint32_t max)
 {
-    uint32_t pieces = (left + max - 1) / max;
-    return (left + pieces - 1) / pieces;
+    return pieces(left, pieces(left, max));
 }
 
 /* Behind the last tile: the last one again, for a strip that lacks its second tile and for what is
@@ -56,29 +61,23 @@ static void decode(const struct strip *strip, ingle_mm_decode_fn *fn, uint32_t f
     }
 }
 
-/* What comes next goes to the second-level cache, a little with each group of rows: a panel decoded
- * from memory would wait for every line. done, all: of this strip, in any unit. */
-static void prefetch_next(const struct strip *strip, uint64_t done, uint64_t more, uint64_t all)
-{
-    uint64_t from = strip->next_bytes * done / all / 64;
-    uint64_t to = strip->next_bytes * (done + more) / all / 64;
-    for (uint64_t line = from; line < to; line++) {
-        __builtin_prefetch(strip->next + 64 * line, 0, 2);
-    }
-}
-
 static void strip_int(const struct strip *strip)
 {
     const struct ingle_mm_isa *isa = strip->isa;
     const struct ingle_matrix *w = &strip->arg->w[strip->i];
     const struct ingle_act *x = strip->arg->x;
     const bool two = x->mode == INGLE_ACT_INT16;
-    const uint32_t blocks = w->cols / INGLE_BLOCK_COLS;
+    const uint32_t blocks = w->cols / INGLE_BLOCK_COLS, most = isa->group_rows(w->type);
+    const uint64_t groups = (uint64_t)pieces(blocks, INGLE_MM_BLOCKS) * pieces(strip->n_rows, most);
+    /* What comes next goes to the second-level cache, a little with each group of rows: a panel
+     * decoded from memory would wait for every line. */
+    const uint64_t ahead = (strip->next_bytes / groups + 63) / 64 * 64;
+    uint64_t fetched = 0;
     for (uint32_t b = 0, n; b < blocks; b += n) {
         n = even_piece(blocks - b, INGLE_MM_BLOCKS);
         decode(strip, isa->decode_fn(w->type), b, n);
         for (uint32_t r = 0, rows; r < strip->n_rows; r += rows) {
-            rows = even_piece(strip->n_rows - r, isa->group_rows(w->type));
+            rows = even_piece(strip->n_rows - r, most);
             struct ingle_mm_group group = {
                 .panel = strip->scratch->panel,
                 .x = x->rows + (strip->row0 + r) * x->row_stride + b * ingle_mm_group_bytes(two),
@@ -86,8 +85,9 @@ static void strip_int(const struct strip *strip)
                 .acc = strip->acc + (uint64_t)r * isa->pair * INGLE_TILE_ROWS,
                 .n = n};
             isa->group_fn(w->type, two, rows)(&group);
-            prefetch_next(strip, (uint64_t)b * strip->n_rows + n * r, (uint64_t)n * rows,
-                          (uint64_t)blocks * strip->n_rows);
+            for (uint64_t to = fetched + ahead; fetched < to; fetched += 64) {
+                __builtin_prefetch(strip->next + fetched, 0, 2);
+            }
         }
     }
 }

@@ -102,7 +102,8 @@ static bool any_seal(const struct ingle_batch *batch, uint32_t group)
     return false;
 }
 
-/* One layer: 9 ops, 10 when a page is sealed. `add` is what the layer before left to be added. */
+/* One layer: 8 ops, one more when a page is sealed, one more for heads of odd sizes. `add` is what
+ * the layer before left to be added. */
 static struct ingle_op *put_layer(struct ingle_graph *g, struct ingle_op *op,
                                   const struct ingle_layer *w, const float *add,
                                   const float *add_gain, bool seal)
@@ -111,6 +112,7 @@ static struct ingle_op *put_layer(struct ingle_graph *g, struct ingle_op *op,
     const struct ingle_kv_seq *seqs = g->batch.seqs[w->group];
     const struct ingle_rope *rope = &m->rope[w->rope];
     uint32_t T = g->batch.T, hd = m->H * m->D, kvd = m->Hk * m->D;
+    bool codes = m->D % INGLE_ACT_GROUP == 0; /* attention can write its own */
 
     *op++ = (struct ingle_op){.kind = INGLE_K_NORM,
                               .norm = {.x = g->x,
@@ -155,6 +157,7 @@ static struct ingle_op *put_layer(struct ingle_graph *g, struct ingle_op *op,
     *op++ = (struct ingle_op){.kind = INGLE_K_ATTN,
                               .attn = {.q = g->q,
                                        .out = g->attn,
+                                       .act = codes ? &g->act_attn : NULL,
                                        .rope = rope,
                                        .seqs = seqs,
                                        .n_seqs = g->batch.n_seqs,
@@ -164,8 +167,10 @@ static struct ingle_op *put_layer(struct ingle_graph *g, struct ingle_op *op,
                                        .layer = w->group_layer,
                                        .window = w->window,
                                        .scale = m->attn_scale}};
-    *op++ = (struct ingle_op){.kind = INGLE_K_QUANT,
-                              .quant = {.x = g->attn, .out = &g->act_attn, .T = T}};
+    if (!codes) {
+        *op++ = (struct ingle_op){.kind = INGLE_K_QUANT,
+                                  .quant = {.x = g->attn, .out = &g->act_attn, .T = T}};
+    }
     *op++ = (struct ingle_op){
         .kind = INGLE_K_MATMUL,
         .matmul = {

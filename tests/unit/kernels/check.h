@@ -69,6 +69,7 @@ const struct ingle_kernels *check_table(void **state);
     X(attn_and_pages_equal_reference)                  \
     X(attn_does_not_depend_on_the_cut)                 \
     X(attn_does_not_depend_on_companions_or_workers)   \
+    X(attn_in_codes_equals_the_codes_of_attn)          \
     X(attn_of_random_codes_equals_reference)           \
     X(attn_of_any_bytes_returns)                       \
     X(attn_of_nan_query_is_nan_in_its_head_only)       \

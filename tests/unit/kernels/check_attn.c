@@ -192,6 +192,38 @@ void attn_does_not_depend_on_companions_or_workers(void **state)
     world_fini(&alone);
 }
 
+void attn_in_codes_equals_the_codes_of_attn(void **state)
+{
+    static const uint32_t D[] = {32, 64, 96, 256};
+    for (uint32_t turn = 0; turn < 12; turn++) {
+        enum ingle_act_mode mode = turn / 4;
+        struct world_shape shape = smol;
+        struct ingle_op ops[WORLD_OPS], quant;
+        struct ingle_act act[2];
+        struct world w;
+        shape.H = 14;
+        shape.Hk = 2;
+        shape.D = shape.n_rot = D[turn % 4];
+        shape.tokens = 100;
+        world_init(&w, &shape);
+        world_ops(&w, 1, 0, shape.tokens, ops);
+        for (uint32_t i = 0; i < WORLD_OPS; i++) {
+            check_run(ingle_kernels_ref(), &ops[i], 1);
+        }
+        act[0] = check_act(mode, shape.tokens, shape.H * shape.D);
+        act[1] = check_act(mode, shape.tokens, shape.H * shape.D);
+        quant = (struct ingle_op){.kind = INGLE_K_QUANT, .quant = {w.out, &act[0], shape.tokens}};
+        check_run(ingle_kernels_ref(), &quant, 1);
+        ops[WORLD_ATTN].attn.act = &act[1];
+        ops[WORLD_ATTN].attn.out = NULL;
+        check_run(check_table(state), &ops[WORLD_ATTN], 1 + turn % 3);
+        assert_memory_equal(act[0].rows, act[1].rows, shape.tokens * act[0].row_stride);
+        check_free(act[0].rows);
+        check_free(act[1].rows);
+        world_fini(&w);
+    }
+}
+
 /* ---- pages that no store wrote -----------------------------------------------------------------
  */
 /* Any codes under finite scales and minima. */
