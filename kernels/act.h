@@ -47,6 +47,13 @@ struct ingle_act16 {
 static_assert(sizeof(struct ingle_act8) == 48, "act8 is three quarters of a line");
 static_assert(sizeof(struct ingle_act16) == 80, "act16 is five quarters of a line");
 
+static inline uint64_t ingle_act_group_bytes(enum ingle_act_mode mode)
+{
+    return mode == INGLE_ACT_INT8    ? sizeof(struct ingle_act8)
+           : mode == INGLE_ACT_INT16 ? sizeof(struct ingle_act16)
+                                     : INGLE_ACT_GROUP * sizeof(float);
+}
+
 static inline uint32_t ingle_act_groups(uint32_t cols)
 {
     return (cols + INGLE_ACT_GROUP - 1) / INGLE_ACT_GROUP;

@@ -27,11 +27,24 @@ static inline void glu_tile(enum ingle_glu kind, const float *gate, const float 
     }
 }
 
+/* Where the next block's codes go: a group is no whole line, and what the group beside it left of
+ * the line has gone to a slower cache since. */
+static void prefetch_codes(const struct ingle_glu_rows *rows, uint64_t r0)
+{
+    uint64_t bytes = ingle_act_group_bytes(rows->out->mode);
+    uint8_t *at = rows->out->rows + (rows->row + r0) * rows->out->row_stride + rows->group * bytes;
+    for (uint64_t r = r0; r < rows->n && r < r0 + BLOCK; r++, at += rows->out->row_stride) {
+        __builtin_prefetch(at, 1);
+        __builtin_prefetch(at + bytes - 1, 1);
+    }
+}
+
 void INGLE_VARIANT(glu_put)(const struct ingle_glu_rows *rows)
 {
     float x[BLOCK][INGLE_ACT_GROUP];
     for (uint64_t r0 = 0; r0 < rows->n; r0 += BLOCK) {
         uint64_t n = rows->n - r0 < BLOCK ? rows->n - r0 : BLOCK;
+        prefetch_codes(rows, r0 + BLOCK);
         for (uint64_t i = 0; i < 2 * n; i++) {
             uint64_t at = (r0 + i / 2) * rows->stride;
             const float *gate = rows->gate[i % 2] + at, *up = rows->up[i % 2] + at;

@@ -111,26 +111,19 @@ static void set_views(struct ingle_attn_tile *tile, const struct ingle_kv_span *
     }
 }
 
-static void prefetch_lines(const void *from, uint64_t bytes)
-{
-    for (uint64_t at = 0; at < bytes; at += 64) {
-        __builtin_prefetch((const uint8_t *)from + at);
-    }
-}
-
-/* The next page while this one is computed: pages lie apart, so no hardware sees it coming. */
-static void prefetch_page(const struct ingle_attn_tile *tile, uint8_t *page,
-                          enum ingle_kv_form form)
+/* The next page while this one is computed. Blocks are short and lie apart, so no hardware sees
+ * them coming; it does see the rows of an f16 page. */
+static void prefetch_block(const struct ingle_attn_tile *tile, const struct ingle_kv_span *span)
 {
     const struct ingle_arg_attn *a = tile->arg;
 
-    if (form == INGLE_KV_Q8 || form == INGLE_KV_Q4) {
-        prefetch_lines(ingle_kv_block_at(page, form, a->Hk, a->D, a->layer, tile->kv_head).k_codes,
-                       ingle_kv_block_bytes(form, a->D));
-    } else {
-        struct ingle_kv_rows rows = ingle_kv_rows_at(page, a->Hk, a->D, a->layer, tile->kv_head);
-        prefetch_lines(rows.k, S * a->D * sizeof *rows.k);
-        prefetch_lines(rows.v, S * a->D * sizeof *rows.v);
+    if (span->form == INGLE_KV_Q8 || span->form == INGLE_KV_Q4) {
+        const uint8_t *block =
+            ingle_kv_block_at(span->sealed, span->form, a->Hk, a->D, a->layer, tile->kv_head)
+                .k_codes;
+        for (uint64_t at = 0; at < ingle_kv_block_bytes(span->form, a->D); at += 64) {
+            __builtin_prefetch(block + at);
+        }
     }
 }
 
@@ -166,11 +159,8 @@ static void walk_pages(struct ingle_attn_tile *tile, const struct run *run,
             chunk = span;
         }
         assert(page != NULL);
-        if (tile->n_rows == 1 && !own) { /* more rows: the tile before has just read it */
-            const struct ingle_kv_span *next = span + 1;
-            bool open = i + 1 == run->span;
-            prefetch_page(tile, open ? next->open : next->sealed,
-                          open ? INGLE_KV_OPEN : next->form);
+        if (tile->n_rows == 1 && i + 1 < run->span) { /* more: the tile before has just read it */
+            prefetch_block(tile, span + 1);
         }
         if (form == INGLE_KV_Q8 || form == INGLE_KV_Q4) {
             struct ingle_kv_block block =

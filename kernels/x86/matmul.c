@@ -3,8 +3,6 @@
  * the worker's scratch. */
 #include "kernels/x86/matmul.h"
 
-#include <string.h>
-
 #include "kernels/work.h"
 
 struct scratch {
@@ -83,6 +81,7 @@ static void strip_int(const struct strip *strip)
                 .x = x->rows + (strip->row0 + r) * x->row_stride + b * ingle_mm_group_bytes(two),
                 .x_stride = x->row_stride,
                 .acc = strip->acc + (uint64_t)r * isa->pair * INGLE_TILE_ROWS,
+                .first = b == 0,
                 .n = n};
             isa->group_fn(w->type, two, rows)(&group);
             for (uint64_t to = fetched + ahead; fetched < to; fetched += 64) {
@@ -131,6 +130,7 @@ static void strip_float(const struct strip *strip)
             struct ingle_mm_group group = {.panel = strip->scratch->panel,
                                            .acc = strip->acc +
                                                   (uint64_t)r * isa->pair * INGLE_TILE_ROWS,
+                                           .first = c == 0,
                                            .n = n};
             float_rows(strip, strip->row0 + r, rows, c, n, &group);
             isa->group_float_fn(rows)(&group);
@@ -152,8 +152,6 @@ static struct ingle_mm_out tile_out(const struct ingle_arg_matmul *arg, uint32_t
 static void strip_run(const struct strip *strip)
 {
     const struct ingle_arg_matmul *arg = strip->arg;
-    memset(strip->acc, 0,
-           (uint64_t)strip->n_rows * strip->isa->pair * INGLE_TILE_ROWS * sizeof(float));
     if (arg->x->mode == INGLE_ACT_F32 || ingle_wtype_is_float(arg->w[strip->i].type)) {
         strip_float(strip);
     } else {

@@ -64,6 +64,7 @@ struct ingle_mm_group {
     const uint8_t *x;  /* first row's activations at the panel's first column */
     uint64_t x_stride; /* bytes */
     float *acc;        /* [rows][pair][16], 64-byte aligned */
+    bool first;        /* acc is only written: the sums begin here */
     uint32_t n;        /* blocks, or columns of floats */
 };
 typedef void ingle_mm_group_fn(const struct ingle_mm_group *group);

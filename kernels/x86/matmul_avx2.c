@@ -206,7 +206,8 @@ INGLE_INLINE void group_panel(enum ingle_wtype type, bool two, const int rows,
 #pragma GCC unroll 4
         for (int r = 0; r < rows; r++) {
             x[r] = group->x + (uint64_t)r * group->x_stride;
-            acc[r] = _mm256_load_ps(group->acc + 16 * r + 8 * half);
+            acc[r] =
+                group->first ? _mm256_setzero_ps() : _mm256_load_ps(group->acc + 16 * r + 8 * half);
         }
         for (uint32_t b = 0; b < group->n; b++) {
             const __m256i *w = (const __m256i *)(const void *)panel->codes[half][b];
@@ -278,8 +279,8 @@ INGLE_INLINE void group_panel_float(const int rows, const struct ingle_mm_group 
 #pragma GCC unroll 4
     for (int r = 0; r < rows; r++) {
         x[r] = (const float *)(const void *)(group->x + (uint64_t)r * group->x_stride);
-        acc[r][0] = _mm256_load_ps(group->acc + 16 * r);
-        acc[r][1] = _mm256_load_ps(group->acc + 16 * r + 8);
+        acc[r][0] = group->first ? _mm256_setzero_ps() : _mm256_load_ps(group->acc + 16 * r);
+        acc[r][1] = group->first ? _mm256_setzero_ps() : _mm256_load_ps(group->acc + 16 * r + 8);
     }
     for (uint32_t c = 0; c < group->n; c++) {
         __m256 w0 = _mm256_load_ps(panel->w[c]), w1 = _mm256_load_ps(panel->w[c] + 8);

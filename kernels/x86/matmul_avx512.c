@@ -197,7 +197,8 @@ INGLE_INLINE void group_panel(bool two, bool halves, bool min, const int rows,
         x[r] = group->x + (uint64_t)r * group->x_stride;
 #pragma GCC unroll 2
         for (int p = 0; p < PAIR; p++) {
-            acc[r][p] = _mm512_load_ps(group->acc + (PAIR * r + p) * 16);
+            acc[r][p] = group->first ? _mm512_setzero_ps()
+                                     : _mm512_load_ps(group->acc + (PAIR * r + p) * 16);
         }
     }
     for (uint32_t b = 0; b < group->n; b++) {
@@ -330,8 +331,8 @@ INGLE_INLINE void group_panel_float(const int rows, const struct ingle_mm_group 
 #pragma GCC unroll 8
     for (int r = 0; r < rows; r++) {
         x[r] = (const float *)(const void *)(group->x + (uint64_t)r * group->x_stride);
-        acc[r][0] = _mm512_load_ps(group->acc + 32 * r);
-        acc[r][1] = _mm512_load_ps(group->acc + 32 * r + 16);
+        acc[r][0] = group->first ? _mm512_setzero_ps() : _mm512_load_ps(group->acc + 32 * r);
+        acc[r][1] = group->first ? _mm512_setzero_ps() : _mm512_load_ps(group->acc + 32 * r + 16);
     }
     for (uint32_t c = 0; c < group->n; c++) {
         __m512 w0 = _mm512_load_ps(panel->w[c][0]);
