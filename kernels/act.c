@@ -3,19 +3,7 @@
 
 uint64_t ingle_act_row_bytes(enum ingle_act_mode mode, uint32_t cols)
 {
-    uint64_t groups = ingle_act_groups(cols), bytes;
-    switch (mode) {
-    case INGLE_ACT_INT8:
-        bytes = groups * sizeof(struct ingle_act8);
-        break;
-    case INGLE_ACT_INT16:
-        bytes = groups * sizeof(struct ingle_act16);
-        break;
-    case INGLE_ACT_F32:
-    case INGLE_ACT_COUNT:
-    default:
-        bytes = (uint64_t)cols * sizeof(float);
-        break;
-    }
+    uint64_t bytes = mode == INGLE_ACT_F32 ? cols * sizeof(float) /* its last group may be short */
+                                           : ingle_act_groups(cols) * ingle_act_group_bytes(mode);
     return (bytes + 63) / 64 * 64;
 }

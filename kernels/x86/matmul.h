@@ -89,7 +89,7 @@ void ingle_mm_run(const struct ingle_mm_isa *isa, const struct ingle_op *op,
 
 INGLE_INLINE uint64_t ingle_mm_group_bytes(bool two)
 {
-    return two ? sizeof(struct ingle_act16) : sizeof(struct ingle_act8);
+    return ingle_act_group_bytes(two ? INGLE_ACT_INT16 : INGLE_ACT_INT8);
 }
 
 INGLE_INLINE const struct ingle_act_tail *ingle_mm_tail(bool two, const uint8_t *group)
