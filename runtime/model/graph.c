@@ -26,6 +26,12 @@ static struct ingle_act carve_act(uint8_t **at, enum ingle_act_mode mode, uint32
     return act;
 }
 
+/* Heads are whole groups: attention writes the codes that o reads, and no f32 result. */
+static bool attn_in_codes(const struct ingle_model *m)
+{
+    return m->D % INGLE_ACT_GROUP == 0;
+}
+
 /* Assign every buffer from `memory`; NULL only counts. */
 static uint64_t lay_out(struct ingle_graph *g, uint8_t *memory)
 {
@@ -38,7 +44,7 @@ static uint64_t lay_out(struct ingle_graph *g, uint8_t *memory)
     g->q = carve_rows(&at, g->rows_max, hd);
     g->k = carve_rows(&at, g->rows_max, kvd);
     g->v = carve_rows(&at, g->rows_max, kvd);
-    g->attn = carve_rows(&at, g->rows_max, hd);
+    g->attn = carve_rows(&at, attn_in_codes(m) ? 0 : g->rows_max, hd);
     g->logits = carve_rows(&at, g->head_rows_max, m->V);
     g->hidden = carve_rows(&at, g->head_rows_max, m->E);
     g->stats = ingle_carve(&at, g->head_rows_max * sizeof *g->stats);
@@ -112,7 +118,7 @@ static struct ingle_op *put_layer(struct ingle_graph *g, struct ingle_op *op,
     const struct ingle_kv_seq *seqs = g->batch.seqs[w->group];
     const struct ingle_rope *rope = &m->rope[w->rope];
     uint32_t T = g->batch.T, hd = m->H * m->D, kvd = m->Hk * m->D;
-    bool codes = m->D % INGLE_ACT_GROUP == 0; /* attention can write its own */
+    bool codes = attn_in_codes(m);
 
     *op++ = (struct ingle_op){.kind = INGLE_K_NORM,
                               .norm = {.x = g->x,
@@ -156,7 +162,7 @@ static struct ingle_op *put_layer(struct ingle_graph *g, struct ingle_op *op,
     }
     *op++ = (struct ingle_op){.kind = INGLE_K_ATTN,
                               .attn = {.q = g->q,
-                                       .out = g->attn,
+                                       .out = codes ? NULL : g->attn,
                                        .act = codes ? &g->act_attn : NULL,
                                        .rope = rope,
                                        .seqs = seqs,
