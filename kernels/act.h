@@ -7,22 +7,32 @@
  * A group carries its codes, its scale and what zero points and minima need, so that one pointer
  * per token serves a whole row. Columns beyond cols are zero codes. Rows are 64-byte multiples.
  *
- * INT8:  a = max |x| of the group, s = a / 127, q = x * (127 / a) rounded to nearest even.
- * INT16: a as above, s = a / 16256, v = x * (16256 / a) rounded; hi = (v + 64) >> 7 in -127..127,
- *        lo = v - 128 hi in -64..63; the value is s * v.
- * a < 2^-100: s = 0 and zero codes. A NaN or Inf in the group: s = NaN and zero codes, so that
- * every output of the row is NaN. The maximum is taken over the bit patterns of |x|, in which Inf
- * and NaN are the largest: no order of comparison can lose one. */
+ * INT8:  a = max |x| of the group; the scale s is a / 127 rounded up to 2^e (1 + k / 8);
+ *        q = x * (1 / s) rounded to nearest even.
+ * INT16: s from a / 16256 in the same way, v = x * (1 / s) rounded; hi = (v + 64) >> 7 in
+ *        -127..127, lo = v - 128 hi in -64..63; the value is s * v.
+ * A scale of so few bits times a weight's scale is exact in f32, so a product may apply it in parts
+ * and in any order: a panel holds each weight scale with the eight fractions multiplied in, and
+ * what is left is a power of two. It costs 5 % of a code's precision (the mean of s over a / 127).
+ *
+ * a < 2^-80: s = 0 and zero codes. A NaN, an Inf or a value of 2^80 and more in the group: s = NaN
+ * and zero codes, so that every output of the row is NaN. The maximum is taken over the bit
+ * patterns of |x|, in which Inf and NaN are the largest: no order of comparison can lose one. */
 #ifndef INGLE_KERNELS_ACT_H
 #define INGLE_KERNELS_ACT_H
 #include <assert.h>
 #include <stdint.h>
 
+#include "kernels/half.h"
 #include "kernels/kernels.h"
 
 #define INGLE_ACT8_MAX  127.0f
 #define INGLE_ACT16_MAX 16256.0f
-#define INGLE_ACT_TINY  0x1p-100f
+#define INGLE_ACT_TINY  0x1p-80f
+#define INGLE_ACT_HUGE  0x1p80f
+
+#define INGLE_ACT_FRACTION_BITS 3 /* of a scale: k */
+#define INGLE_ACT_FRACTIONS     (1 << INGLE_ACT_FRACTION_BITS)
 
 /* What a group carries beside its codes, Q0 and Q1 being the sums of its codes over the first and
  * the last 16 columns. The products with -128 are where an integer sum of unsigned codes with zero
@@ -31,7 +41,7 @@ struct ingle_act_tail {
     float scale;
     int32_t bias;  /* -128 (Q0 + Q1) */
     int32_t bias0; /* -128 Q0 */
-    float sum;     /* Q0 + Q1, exact */
+    float sum;     /* scale * (Q0 + Q1), exact */
 };
 
 struct ingle_act8 {
@@ -46,6 +56,12 @@ struct ingle_act16 {
 
 static_assert(sizeof(struct ingle_act8) == 48, "act8 is three quarters of a line");
 static_assert(sizeof(struct ingle_act16) == 80, "act16 is five quarters of a line");
+
+/* k of a scale; any of the eight for 0 and NaN. */
+static inline uint32_t ingle_act_fraction(float scale)
+{
+    return ingle_bits_of_f32(scale) >> (23 - INGLE_ACT_FRACTION_BITS) & (INGLE_ACT_FRACTIONS - 1);
+}
 
 static inline uint64_t ingle_act_group_bytes(enum ingle_act_mode mode)
 {

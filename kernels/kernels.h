@@ -250,7 +250,7 @@ struct ingle_worker {
     uint32_t index, count;
     uint8_t *scratch; /* INGLE_SCRATCH_BYTES, 64-byte aligned, private */
 };
-#define INGLE_SCRATCH_BYTES 327680u
+#define INGLE_SCRATCH_BYTES 393216u
 
 typedef void ingle_op_fn(const struct ingle_op *op, const struct ingle_worker *worker);
 

@@ -6,9 +6,26 @@
 #include <string.h>
 
 #include "kernels/act.h"
-#include "kernels/half.h"
 
-/* v[i] = x[i] * (limit / max |x|), rounded; returns the scale. */
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+/* The scale of a group whose largest |x| has these bits; NaN and Inf are above every number. */
+static inline float ingle_act_scale(uint32_t max_bits, float limit)
+{
+    const uint32_t below = (1u << (23 - INGLE_ACT_FRACTION_BITS)) - 1u;
+    if (max_bits >= ingle_bits_of_f32(INGLE_ACT_HUGE)) {
+        return NAN;
+    }
+    if (max_bits < ingle_bits_of_f32(INGLE_ACT_TINY)) {
+        return 0.0f;
+    }
+    uint32_t bits = ingle_bits_of_f32(ingle_f32_of_bits(max_bits) * (1.0f / limit));
+    return ingle_f32_of_bits((bits + below) & ~below);
+}
+
+/* v[i] = x[i] / scale, rounded; returns the scale. */
 static inline float ingle_act_codes(const float *x, float limit, int32_t v[INGLE_ACT_GROUP])
 {
     uint32_t max_bits = 0;
@@ -16,18 +33,18 @@ static inline float ingle_act_codes(const float *x, float limit, int32_t v[INGLE
         uint32_t bits = ingle_bits_of_f32(x[i]) & 0x7fffffffu;
         max_bits = bits > max_bits ? bits : max_bits;
     }
-    float max = ingle_f32_of_bits(max_bits);
-    if (max_bits >= 0x7f800000u || max < INGLE_ACT_TINY) {
+    float scale = ingle_act_scale(max_bits, limit);
+    if (!(scale > 0.0f)) {
         memset(v, 0, INGLE_ACT_GROUP * sizeof v[0]);
-        return max < INGLE_ACT_TINY ? 0.0f : NAN;
+        return scale;
     }
-    float inverse = limit / max;
+    float inverse = 1.0f / scale;
     for (uint32_t i = 0; i < INGLE_ACT_GROUP; i++) {
         /* Adding 1.5 * 2^23 leaves the nearest even integer in the low bits. */
         float t = x[i] * inverse + 0x1.8p+23f;
         v[i] = (int32_t)(ingle_bits_of_f32(t) - ingle_bits_of_f32(0x1.8p+23f));
     }
-    return max / limit;
+    return scale;
 }
 
 /* By four vectors of four: written as one loop, gcc 12 adds sixteen scalars. */
@@ -40,13 +57,63 @@ static inline int32_t ingle_act_sum16(const int32_t *v)
     return (s[0][0] + s[0][1]) + (s[0][2] + s[0][3]);
 }
 
-static inline struct ingle_act_tail ingle_act_tail(float scale, const int32_t v[INGLE_ACT_GROUP])
+/* first, last: sums of the codes of a half. */
+static inline struct ingle_act_tail ingle_act_tail(float scale, int32_t first, int32_t last)
 {
-    int32_t first = ingle_act_sum16(v), last = ingle_act_sum16(v + 16);
     return (struct ingle_act_tail){.scale = scale,
                                    .bias = -128 * (first + last),
                                    .bias0 = -128 * first,
-                                   .sum = (float)(first + last)};
+                                   .sum = scale * (float)(first + last)};
+}
+
+#if defined(__AVX512F__) && defined(__AVX512VL__) && defined(__AVX512VNNI__)
+/* One group in two registers; what plain C takes 48 cycles for takes 20. */
+static inline void ingle_act8_put(struct ingle_act8 *out, const float *x)
+{
+    const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+    const __m128i ones = _mm_set1_epi8(1);
+    __m512 x0 = _mm512_loadu_ps(x), x1 = _mm512_loadu_ps(x + 16);
+    __m512i abs0 = _mm512_and_si512(_mm512_castps_si512(x0), magnitude);
+    __m512i abs1 = _mm512_and_si512(_mm512_castps_si512(x1), magnitude);
+    float scale =
+        ingle_act_scale(_mm512_reduce_max_epu32(_mm512_max_epu32(abs0, abs1)), INGLE_ACT8_MAX);
+    if (!(scale > 0.0f)) {
+        memset(out, 0, sizeof *out);
+        out->tail.scale = out->tail.sum = scale;
+        return;
+    }
+    __m512 inverse = _mm512_set1_ps(1.0f / scale);
+    __m128i q0 = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(x0, inverse)));
+    __m128i q1 = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(x1, inverse)));
+    __m128i sums = _mm_hadd_epi32(_mm_dpbusd_epi32(_mm_setzero_si128(), ones, q0),
+                                  _mm_dpbusd_epi32(_mm_setzero_si128(), ones, q1));
+    sums = _mm_hadd_epi32(sums, sums);
+    _mm_storeu_si128((__m128i *)(void *)out->q, q0);
+    _mm_storeu_si128((__m128i *)(void *)(out->q + 16), q1);
+    out->tail = ingle_act_tail(scale, _mm_cvtsi128_si32(sums), _mm_extract_epi32(sums, 1));
+}
+#else
+static inline void ingle_act8_put(struct ingle_act8 *out, const float *x)
+{
+    int32_t v[INGLE_ACT_GROUP];
+    float scale = ingle_act_codes(x, INGLE_ACT8_MAX, v);
+    for (uint32_t i = 0; i < INGLE_ACT_GROUP; i++) {
+        out->q[i] = (int8_t)v[i];
+    }
+    out->tail = ingle_act_tail(scale, ingle_act_sum16(v), ingle_act_sum16(v + 16));
+}
+#endif
+
+static inline void ingle_act16_put(struct ingle_act16 *out, const float *x)
+{
+    int32_t v[INGLE_ACT_GROUP];
+    float scale = ingle_act_codes(x, INGLE_ACT16_MAX, v);
+    for (uint32_t i = 0; i < INGLE_ACT_GROUP; i++) {
+        int32_t hi = (v[i] + 64) >> 7;
+        out->hi[i] = (int8_t)hi;
+        out->lo[i] = (int8_t)(v[i] - 128 * hi);
+    }
+    out->tail = ingle_act_tail(scale, ingle_act_sum16(v), ingle_act_sum16(v + 16));
 }
 
 /* Columns [32 group, min(32 group + 32, cols)) of one row; values of x beyond cols are ignored. */
@@ -57,7 +124,6 @@ static inline void ingle_act_put_group(const struct ingle_act *act, uint64_t row
     uint64_t first = group * INGLE_ACT_GROUP;
     uint64_t n = act->cols - first < INGLE_ACT_GROUP ? act->cols - first : INGLE_ACT_GROUP;
     float padded[INGLE_ACT_GROUP];
-    int32_t v[INGLE_ACT_GROUP];
     if (act->mode == INGLE_ACT_F32) {
         memcpy((float *)(void *)base + first, x, n * sizeof *x);
         return;
@@ -68,21 +134,9 @@ static inline void ingle_act_put_group(const struct ingle_act *act, uint64_t row
         x = padded;
     }
     if (act->mode == INGLE_ACT_INT8) {
-        struct ingle_act8 *out = (struct ingle_act8 *)(void *)base + group;
-        float scale = ingle_act_codes(x, INGLE_ACT8_MAX, v);
-        for (uint32_t i = 0; i < INGLE_ACT_GROUP; i++) {
-            out->q[i] = (int8_t)v[i];
-        }
-        out->tail = ingle_act_tail(scale, v);
+        ingle_act8_put((struct ingle_act8 *)(void *)base + group, x);
     } else {
-        struct ingle_act16 *out = (struct ingle_act16 *)(void *)base + group;
-        float scale = ingle_act_codes(x, INGLE_ACT16_MAX, v);
-        for (uint32_t i = 0; i < INGLE_ACT_GROUP; i++) {
-            int32_t hi = (v[i] + 64) >> 7;
-            out->hi[i] = (int8_t)hi;
-            out->lo[i] = (int8_t)(v[i] - 128 * hi);
-        }
-        out->tail = ingle_act_tail(scale, v);
+        ingle_act16_put((struct ingle_act16 *)(void *)base + group, x);
     }
 }
 

@@ -1,15 +1,15 @@
 /* y[t][n] = sum over k of w[n][k] x[t][k] (+ bias[n]): the definition that every variant
  * reproduces bit for bit. With quantised weights, per block of 32 columns in ascending order, I the
- * exact integer sum of (code - zero) * q over the block (I0, I1 over its halves), Q the sum of q:
+ * exact integer sum of (code - zero) * q over the block (I0, I1 over its halves), Q the sum of q, s
+ * the activations' scale:
  *
- *   one scale         t = (float)I * d
- *   and a minimum     t = fmaf((float)Q, m, t)
- *   two halves        t = (float)I0 * d0;  t = fmaf((float)I1, d1, t)
- *   and minima        t = fmaf((float)Q0, m0, t);  t = fmaf((float)Q1, m1, t)
- *   acc = fmaf(t, s, acc)                                  s: the activations' scale
+ *   one scale         acc = fmaf((float)I, s d, acc)
+ *   and a minimum     acc = fmaf((float)Q, s m, acc)
+ *   two halves        acc = fmaf((float)I0, s d0, acc);  acc = fmaf((float)I1, s d1, acc)
+ *   and minima        acc = fmaf((float)Q0, s m0, acc);  acc = fmaf((float)Q1, s m1, acc)
  *
- * d and m are the block's scales multiplied out in f32, which is exact. In INT16 mode q is
- * 128 hi + lo; I fits 32 bits: 32 * 128 * 16383 < 2^27.
+ * d and m are the block's scales multiplied out in f32, which is exact, and so are their products
+ * with s (act.h) and s Q. In INT16 mode q is 128 hi + lo; I fits 32 bits: 32 * 128 * 16383 < 2^27.
  *
  * With F32 activations or float weights: acc = acc + w * x for every column in ascending order,
  * product and sum rounded apart (so that plain C vectorises), w multiplied out, x = s * q where the
@@ -78,20 +78,21 @@ static void block_int(const struct ingle_tile_block *w, struct ingle_wform form,
         Q[k / 16] += q[k];
     }
     for (uint32_t n = 0; n < INGLE_TILE_ROWS; n++) {
-        float t;
+        float sum = acc[n];
         if (halves) {
-            t = fmaf((float)I[1][n], w->d[1][n], (float)I[0][n] * w->d[0][n]);
+            sum = fmaf((float)I[0][n], scale * w->d[0][n], sum);
+            sum = fmaf((float)I[1][n], scale * w->d[1][n], sum);
             if (form.min) {
-                t = fmaf((float)Q[0], w->m[0][n], t);
-                t = fmaf((float)Q[1], w->m[1][n], t);
+                sum = fmaf((float)Q[0], scale * w->m[0][n], sum);
+                sum = fmaf((float)Q[1], scale * w->m[1][n], sum);
             }
         } else {
-            t = (float)(I[0][n] + I[1][n]) * w->d[0][n];
+            sum = fmaf((float)(I[0][n] + I[1][n]), scale * w->d[0][n], sum);
             if (form.min) {
-                t = fmaf((float)(Q[0] + Q[1]), w->m[0][n], t);
+                sum = fmaf((float)(Q[0] + Q[1]), scale * w->m[0][n], sum);
             }
         }
-        acc[n] = fmaf(t, scale, acc[n]);
+        acc[n] = sum;
     }
 }
 

@@ -19,7 +19,8 @@ struct strip {
     const struct ingle_mm_isa *isa;
     const struct ingle_arg_matmul *arg;
     struct scratch *scratch;
-    float *acc; /* [n_rows][pair][16] of scratch->acc */
+    float *acc;                     /* [n_rows][pair][16] of scratch->acc */
+    const struct ingle_mm_out *out; /* [pair]: where the sums go, or NULL: they stay in acc */
     uint32_t i, row0, n_rows;
     uint64_t tile;
     const uint8_t *next; /* the tiles of the strip that comes after this one */
@@ -65,7 +66,7 @@ static void strip_int(const struct strip *strip)
     const struct ingle_matrix *w = &strip->arg->w[strip->i];
     const struct ingle_act *x = strip->arg->x;
     const bool two = x->mode == INGLE_ACT_INT16;
-    const uint32_t blocks = w->cols / INGLE_BLOCK_COLS, most = isa->group_rows(w->type);
+    const uint32_t blocks = w->cols / INGLE_BLOCK_COLS, most = isa->group;
     const uint64_t groups = (uint64_t)pieces(blocks, INGLE_MM_BLOCKS) * pieces(strip->n_rows, most);
     /* What comes next goes to the second-level cache, a little with each group of rows: a panel
      * decoded from memory would wait for every line. */
@@ -82,7 +83,9 @@ static void strip_int(const struct strip *strip)
                 .x_stride = x->row_stride,
                 .acc = strip->acc + (uint64_t)r * isa->pair * INGLE_TILE_ROWS,
                 .first = b == 0,
-                .n = n};
+                .n = n,
+                .out = b + n == blocks ? strip->out : NULL,
+                .row = strip->row0 + r};
             isa->group_fn(w->type, two, rows)(&group);
             for (uint64_t to = fetched + ahead; fetched < to; fetched += 64) {
                 __builtin_prefetch(strip->next + fetched, 0, 2);
@@ -131,7 +134,9 @@ static void strip_float(const struct strip *strip)
                                            .acc = strip->acc +
                                                   (uint64_t)r * isa->pair * INGLE_TILE_ROWS,
                                            .first = c == 0,
-                                           .n = n};
+                                           .n = n,
+                                           .out = c + n == w->cols ? strip->out : NULL,
+                                           .row = strip->row0 + r};
             float_rows(strip, strip->row0 + r, rows, c, n, &group);
             isa->group_float_fn(rows)(&group);
         }
@@ -170,20 +175,17 @@ static void set_next(struct strip *strip, uint32_t i, uint64_t tile, bool exists
 static void tiles_many(const struct ingle_mm_isa *isa, const struct ingle_arg_matmul *arg,
                        uint32_t i, uint64_t from, uint64_t to, struct scratch *scratch)
 {
-    const uint64_t row_floats = (uint64_t)isa->pair * INGLE_TILE_ROWS;
-    struct strip strip = {.isa = isa, .arg = arg, .scratch = scratch, .acc = scratch->acc, .i = i};
+    struct ingle_mm_out out[INGLE_MM_PAIR];
+    struct strip strip = {
+        .isa = isa, .arg = arg, .scratch = scratch, .acc = scratch->acc, .out = out, .i = i};
     for (strip.row0 = 0; strip.row0 < arg->T; strip.row0 += strip.n_rows) {
         strip.n_rows = even_piece(arg->T - strip.row0, INGLE_MM_ROWS);
         for (strip.tile = from; strip.tile < to; strip.tile += isa->pair) {
+            for (uint32_t p = 0; p < isa->pair; p++) {
+                out[p] = tile_out(arg, i, strip.tile + p);
+            }
             set_next(&strip, i, strip.tile + isa->pair, strip.tile + isa->pair < to);
             strip_run(&strip);
-            for (uint32_t p = 0; p < isa->pair && strip.tile + p < to; p++) {
-                struct ingle_mm_out out = tile_out(arg, i, strip.tile + p);
-                for (uint32_t r = 0; r < strip.n_rows; r++) {
-                    isa->store(&out, strip.row0 + r,
-                               strip.acc + r * row_floats + p * INGLE_TILE_ROWS);
-                }
-            }
         }
     }
 }

@@ -22,7 +22,7 @@
 #define INGLE_MM_FLOAT_COLS  128u  /* columns of a panel of floats: 8 KiB a tile */
 #define INGLE_MM_PAIR        2u    /* tiles of a panel, at most */
 #define INGLE_MM_ROWS        1024u /* rows whose partial sums fit the scratch */
-#define INGLE_MM_PANEL_BYTES (32u * 1024u)
+#define INGLE_MM_PANEL_BYTES (64u * 1024u)
 
 /* Every quantised type; every type. */
 #define INGLE_MM_QUANTISED(X) \
@@ -58,29 +58,28 @@ struct ingle_mm_decode {
 };
 typedef void ingle_mm_decode_fn(const struct ingle_mm_decode *decode);
 
-/* A group of rows times a panel: acc += .. */
+/* A group of rows times a panel: acc += .., or y = acc + .. where the sums end. */
 struct ingle_mm_group {
     const void *panel;
-    const uint8_t *x;  /* first row's activations at the panel's first column */
-    uint64_t x_stride; /* bytes */
-    float *acc;        /* [rows][pair][16], 64-byte aligned */
-    bool first;        /* acc is only written: the sums begin here */
-    uint32_t n;        /* blocks, or columns of floats */
+    const uint8_t *x;               /* first row's activations at the panel's first column */
+    uint64_t x_stride;              /* bytes */
+    float *acc;                     /* [rows][pair][16], 64-byte aligned */
+    bool first;                     /* acc is only written: the sums begin here */
+    uint32_t n;                     /* blocks, or columns of floats */
+    const struct ingle_mm_out *out; /* [pair], or NULL: acc is wanted; */
+    uint64_t row;                   /* out's row of the first one */
 };
 typedef void ingle_mm_group_fn(const struct ingle_mm_group *group);
 
 struct ingle_mm_isa {
     uint32_t pair;         /* tiles of a panel */
     uint32_t few, few_max; /* rows of one few call; rows of an op up to which it is used, <= 16 */
-    uint32_t group_float;  /* rows of a group of floats */
-    uint32_t (*group_rows)(enum ingle_wtype type); /* rows of a group, at most */
+    uint32_t group, group_float; /* rows of a group of codes, of floats, at most */
     ingle_mm_few_fn *(*few_fn)(enum ingle_wtype type, bool two, uint32_t rows);
     ingle_mm_decode_fn *(*decode_fn)(enum ingle_wtype type);
     ingle_mm_group_fn *(*group_fn)(enum ingle_wtype type, bool two, uint32_t rows);
     ingle_mm_decode_fn *(*decode_float_fn)(enum ingle_wtype type);
     ingle_mm_group_fn *(*group_float_fn)(uint32_t rows);
-    /* y of one row = acc (+ bias). */
-    void (*store)(const struct ingle_mm_out *out, uint64_t row, const float *acc);
     ingle_glu_put_fn *glu_put;
 };
 

@@ -75,30 +75,33 @@ INGLE_INLINE __m256i block_sum(enum ingle_wtype type, bool two, const uint8_t *x
     return plane_sum(type, two ? x + INGLE_ACT_GROUP : x, w, s0, s1, sum);
 }
 
-/* acc + s * t for one row, one block and half a tile. */
+/* acc + one block of one row and half a tile. */
 INGLE_INLINE __m256 block_row(enum ingle_wtype type, bool two, const uint8_t *x, const __m256i *w,
                               const __m256 d[2], const __m256 m[2], __m256 acc)
 {
     const struct ingle_act_tail *tail = ingle_mm_tail(two, x);
     const bool min = ingle_wform(type).min;
-    __m256 t;
+    const __m256 scale = _mm256_set1_ps(tail->scale);
     if (ingle_mm_halves(type)) {
         int32_t bias1 = tail->bias - tail->bias0;
         __m256i first = block_sum(type, two, x, w, 0, 4, tail->bias0);
         __m256i last = block_sum(type, two, x, w, 4, 8, bias1);
-        t = _mm256_mul_ps(_mm256_cvtepi32_ps(first), d[0]);
-        t = _mm256_fmadd_ps(_mm256_cvtepi32_ps(last), d[1], t);
+        acc = _mm256_fmadd_ps(_mm256_cvtepi32_ps(first), _mm256_mul_ps(d[0], scale), acc);
+        acc = _mm256_fmadd_ps(_mm256_cvtepi32_ps(last), _mm256_mul_ps(d[1], scale), acc);
         if (min) {
-            t = _mm256_fmadd_ps(_mm256_set1_ps((float)tail->bias0 * -0.0078125f), m[0], t);
-            t = _mm256_fmadd_ps(_mm256_set1_ps((float)bias1 * -0.0078125f), m[1], t);
+            float sum0 = (float)tail->bias0 * -0.0078125f * tail->scale;
+            float sum1 = (float)bias1 * -0.0078125f * tail->scale;
+            acc = _mm256_fmadd_ps(_mm256_set1_ps(sum0), m[0], acc);
+            acc = _mm256_fmadd_ps(_mm256_set1_ps(sum1), m[1], acc);
         }
     } else {
-        t = _mm256_mul_ps(_mm256_cvtepi32_ps(block_sum(type, two, x, w, 0, 8, tail->bias)), d[0]);
+        __m256i sum = block_sum(type, two, x, w, 0, 8, tail->bias);
+        acc = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), _mm256_mul_ps(d[0], scale), acc);
         if (min) {
-            t = _mm256_fmadd_ps(_mm256_set1_ps(tail->sum), m[0], t);
+            acc = _mm256_fmadd_ps(_mm256_set1_ps(tail->sum), m[0], acc);
         }
     }
-    return _mm256_fmadd_ps(t, _mm256_set1_ps(tail->scale), acc);
+    return acc;
 }
 
 static void store(const struct ingle_mm_out *out, uint64_t row, const float *acc)
@@ -195,6 +198,14 @@ INGLE_INLINE void decode_tile(enum ingle_wtype type, const struct ingle_mm_decod
     }
 }
 
+/* The sums of a group that end here, from acc to where they go. */
+static void end_rows(const struct ingle_mm_group *group, int rows)
+{
+    for (int r = 0; group->out && r < rows; r++) {
+        store(group->out, group->row + (uint64_t)r, group->acc + 16 * r);
+    }
+}
+
 INGLE_INLINE void group_panel(enum ingle_wtype type, bool two, const int rows,
                               const struct ingle_mm_group *group)
 {
@@ -226,6 +237,7 @@ INGLE_INLINE void group_panel(enum ingle_wtype type, bool two, const int rows,
             _mm256_store_ps(group->acc + 16 * r + 8 * half, acc[r]);
         }
     }
+    end_rows(group, rows);
 }
 
 /* ---- floats ---- */
@@ -296,6 +308,7 @@ INGLE_INLINE void group_panel_float(const int rows, const struct ingle_mm_group 
         _mm256_store_ps(group->acc + 16 * r, acc[r][0]);
         _mm256_store_ps(group->acc + 16 * r + 8, acc[r][1]);
     }
+    end_rows(group, rows);
 }
 
 /* ---- instances ---- */
@@ -394,25 +407,18 @@ static ingle_mm_group_fn *group_float_fn(uint32_t rows)
     return fns[rows - 1];
 }
 
-static uint32_t group_rows(enum ingle_wtype type)
-{
-    (void)type;
-    return GROUP;
-}
-
 void ingle_matmul_avx2(const struct ingle_op *op, const struct ingle_worker *worker)
 {
     static const struct ingle_mm_isa isa = {.pair = 1,
                                             .few = FEW,
                                             .few_max = 8,
                                             .group_float = GROUP_FLOAT,
-                                            .group_rows = group_rows,
+                                            .group = GROUP,
                                             .few_fn = few_fn,
                                             .decode_fn = decode_fn,
                                             .group_fn = group_fn,
                                             .decode_float_fn = decode_float_fn,
                                             .group_float_fn = group_float_fn,
-                                            .store = store,
                                             .glu_put = ingle_glu_put_avx2};
     ingle_mm_run(&isa, op, worker);
 }

@@ -1,7 +1,9 @@
 /* The kernels of the matrix product with AVX-512 VNNI; ref/matmul.c states the arithmetic, matmul.h
  * the two ways. A panel holds two tiles: codes as bytes with zero point 128 (or 0 with minima), so
- * that an activation group's ready-made bias starts each sum, and f32 scales. A group of six rows
- * and two tiles keeps twelve integer and twelve float accumulators in registers. */
+ * that an activation group's ready-made bias starts each sum, and f32 scales times the eight
+ * fractions of an activation scale: what a sum of products then takes is its power of two, by
+ * vscalefps, for which Zen 4 has other pipes than for vpdpbusd, and one fused multiply-add. A group
+ * of six rows and two tiles keeps twelve integer and twelve float accumulators in registers. */
 #include <string.h>
 
 #include "kernels/isa.h"
@@ -11,8 +13,7 @@
 enum {
     FEW = INGLE_MM_FEW,
     PAIR = 2,
-    GROUP = 6,        /* rows of a register tile */
-    GROUP_HALVES = 4, /* the same where each half of a block has its own scale */
+    GROUP = 6, /* rows of a register tile */
     GROUP_FLOAT = 8,
 };
 
@@ -57,32 +58,32 @@ INGLE_INLINE __m512i block_sum(bool two, const uint8_t *x, const __m512i w[8], i
     return _mm512_add_epi32(even, odd);
 }
 
-/* acc + s * t for one row, one block and one tile. */
+/* acc + one block of one row and one tile. */
 INGLE_INLINE __m512 block_row(enum ingle_wtype type, bool two, const uint8_t *x, const __m512i w[8],
                               const __m512 d[2], const __m512 m[2], __m512 acc)
 {
     const struct ingle_wform form = ingle_wform(type);
     const struct ingle_act_tail *tail = ingle_mm_tail(two, x);
-    __m512 t;
+    const __m512 scale = _mm512_set1_ps(tail->scale);
     if (ingle_mm_halves(type)) {
         __m512i first = block_sum(two, x, w, 0, 4, bias_start(type, tail->bias0));
         __m512i last = block_sum(two, x, w, 4, 8, bias_start(type, tail->bias - tail->bias0));
-        t = _mm512_mul_ps(_mm512_cvtepi32_ps(first), d[0]);
-        t = _mm512_fmadd_ps(_mm512_cvtepi32_ps(last), d[1], t);
+        acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(first), _mm512_mul_ps(d[0], scale), acc);
+        acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(last), _mm512_mul_ps(d[1], scale), acc);
         if (form.min) {
-            float sum0 = (float)tail->bias0 * -0.0078125f;
-            float sum1 = (float)(tail->bias - tail->bias0) * -0.0078125f;
-            t = _mm512_fmadd_ps(_mm512_set1_ps(sum0), m[0], t);
-            t = _mm512_fmadd_ps(_mm512_set1_ps(sum1), m[1], t);
+            float sum0 = (float)tail->bias0 * -0.0078125f * tail->scale;
+            float sum1 = (float)(tail->bias - tail->bias0) * -0.0078125f * tail->scale;
+            acc = _mm512_fmadd_ps(_mm512_set1_ps(sum0), m[0], acc);
+            acc = _mm512_fmadd_ps(_mm512_set1_ps(sum1), m[1], acc);
         }
     } else {
         __m512i sum = block_sum(two, x, w, 0, 8, bias_start(type, tail->bias));
-        t = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), d[0]);
+        acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_mul_ps(d[0], scale), acc);
         if (form.min) {
-            t = _mm512_fmadd_ps(_mm512_set1_ps(tail->sum), m[0], t);
+            acc = _mm512_fmadd_ps(_mm512_set1_ps(tail->sum), m[0], acc);
         }
     }
-    return _mm512_fmadd_ps(t, _mm512_set1_ps(tail->scale), acc);
+    return acc;
 }
 
 INGLE_INLINE void store_tile(const struct ingle_mm_out *out, uint64_t row, __m512 acc)
@@ -92,11 +93,6 @@ INGLE_INLINE void store_tile(const struct ingle_mm_out *out, uint64_t row, __m51
         acc = _mm512_add_ps(acc, _mm512_maskz_loadu_ps(mask, out->bias));
     }
     _mm512_mask_storeu_ps(out->y + row * out->stride, mask, acc);
-}
-
-static void store(const struct ingle_mm_out *out, uint64_t row, const float *acc)
-{
-    store_tile(out, row, _mm512_load_ps(acc));
 }
 
 /* Rows [row0, row0 + rows) against one tile. Rows beyond T are computed again from the last one and
@@ -141,7 +137,7 @@ INGLE_INLINE void few_rows(enum ingle_wtype type, bool two, const uint32_t rows,
 
 struct panel {
     uint8_t codes[INGLE_MM_BLOCKS][8][PAIR][64];
-    float d[INGLE_MM_BLOCKS][2][PAIR][16], m[INGLE_MM_BLOCKS][2][PAIR][16];
+    float d[2][INGLE_MM_BLOCKS][INGLE_ACT_FRACTIONS][PAIR][16], m[2][INGLE_MM_BLOCKS][PAIR][16];
 };
 
 struct panel_float {
@@ -174,12 +170,29 @@ INGLE_INLINE void decode_tile(enum ingle_wtype type, const struct ingle_mm_decod
             if (h == 1 && !halves) {
                 continue;
             }
-            _mm512_store_ps(panel->d[b][h][side], d[h]);
+#pragma GCC unroll 8
+            for (int k = 0; k < INGLE_ACT_FRACTIONS; k++) {
+                __m512 fraction = _mm512_set1_ps(1.0f + (float)k / INGLE_ACT_FRACTIONS);
+                _mm512_store_ps(panel->d[h][b][k][side], _mm512_mul_ps(d[h], fraction));
+            }
             if (form.min) {
                 /* Halves: the sums at hand are -128 times what m belongs to. */
                 __m512 scaled = _mm512_mul_ps(m[h], _mm512_set1_ps(-0.0078125f));
-                _mm512_store_ps(panel->m[b][h][side], halves ? scaled : m[h]);
+                _mm512_store_ps(panel->m[h][b][side], halves ? scaled : m[h]);
             }
+        }
+    }
+}
+
+/* The sums of row r of a group, to where they go on or end. */
+INGLE_INLINE void end_row(const struct ingle_mm_group *group, int r, const __m512 acc[PAIR])
+{
+#pragma GCC unroll 2
+    for (int p = 0; p < PAIR; p++) {
+        if (group->out) {
+            store_tile(&group->out[p], group->row + (uint64_t)r, acc[p]);
+        } else {
+            _mm512_store_ps(group->acc + (PAIR * r + p) * 16, acc[p]);
         }
     }
 }
@@ -202,7 +215,6 @@ INGLE_INLINE void group_panel(bool two, bool halves, bool min, const int rows,
         }
     }
     for (uint32_t b = 0; b < group->n; b++) {
-        __m512 t[GROUP][PAIR];
 #pragma GCC unroll 2
         for (int h = 0; h < 2; h++) {
             if (h == 1 && !halves) {
@@ -246,44 +258,42 @@ INGLE_INLINE void group_panel(bool two, bool halves, bool min, const int rows,
                     }
                 }
             }
-#pragma GCC unroll 2
-            for (int p = 0; p < PAIR; p++) {
-                __m512 d = _mm512_load_ps(panel->d[b][h][p]);
 #pragma GCC unroll 6
-                for (int r = 0; r < rows; r++) {
-                    __m512 value = _mm512_cvtepi32_ps(sum[r][p]);
-                    t[r][p] = h == 0 ? _mm512_mul_ps(value, d) : _mm512_fmadd_ps(value, d, t[r][p]);
+            for (int r = 0; r < rows; r++) {
+                const struct ingle_act_tail *tail = ingle_mm_tail(two, x[r]);
+                const __m512 exponent = _mm512_getexp_ps(_mm512_set1_ps(tail->scale));
+                const uint32_t k = ingle_act_fraction(tail->scale);
+#pragma GCC unroll 2
+                for (int p = 0; p < PAIR; p++) {
+                    __m512 value = _mm512_scalef_ps(_mm512_cvtepi32_ps(sum[r][p]), exponent);
+                    __m512 d = _mm512_load_ps(panel->d[h][b][k][p]);
+                    acc[r][p] = _mm512_fmadd_ps(value, d, acc[r][p]);
                 }
             }
         }
 #pragma GCC unroll 6
         for (int r = 0; r < rows; r++) {
             const struct ingle_act_tail *tail = ingle_mm_tail(two, x[r]);
-            __m512 scale = _mm512_set1_ps(tail->scale);
 #pragma GCC unroll 2
             for (int p = 0; p < PAIR; p++) {
                 if (min && !halves) {
-                    __m512 m = _mm512_load_ps(panel->m[b][0][p]);
-                    t[r][p] = _mm512_fmadd_ps(_mm512_set1_ps(tail->sum), m, t[r][p]);
+                    __m512 m = _mm512_load_ps(panel->m[0][b][p]);
+                    acc[r][p] = _mm512_fmadd_ps(_mm512_set1_ps(tail->sum), m, acc[r][p]);
                 } else if (min) {
-                    __m512 m0 = _mm512_load_ps(panel->m[b][0][p]);
-                    __m512 m1 = _mm512_load_ps(panel->m[b][1][p]);
-                    __m512 sum0 = _mm512_set1_ps((float)tail->bias0);
-                    __m512 sum1 = _mm512_set1_ps((float)(tail->bias - tail->bias0));
-                    t[r][p] = _mm512_fmadd_ps(sum0, m0, t[r][p]);
-                    t[r][p] = _mm512_fmadd_ps(sum1, m1, t[r][p]);
+                    __m512 m0 = _mm512_load_ps(panel->m[0][b][p]);
+                    __m512 m1 = _mm512_load_ps(panel->m[1][b][p]);
+                    __m512 sum0 = _mm512_set1_ps((float)tail->bias0 * tail->scale);
+                    __m512 sum1 = _mm512_set1_ps((float)(tail->bias - tail->bias0) * tail->scale);
+                    acc[r][p] = _mm512_fmadd_ps(sum0, m0, acc[r][p]);
+                    acc[r][p] = _mm512_fmadd_ps(sum1, m1, acc[r][p]);
                 }
-                acc[r][p] = _mm512_fmadd_ps(t[r][p], scale, acc[r][p]);
             }
             x[r] += group_bytes;
         }
     }
 #pragma GCC unroll 6
     for (int r = 0; r < rows; r++) {
-#pragma GCC unroll 2
-        for (int p = 0; p < PAIR; p++) {
-            _mm512_store_ps(group->acc + (PAIR * r + p) * 16, acc[r][p]);
-        }
+        end_row(group, r, acc[r]);
     }
 }
 
@@ -346,8 +356,7 @@ INGLE_INLINE void group_panel_float(const int rows, const struct ingle_mm_group 
     }
 #pragma GCC unroll 8
     for (int r = 0; r < rows; r++) {
-        _mm512_store_ps(group->acc + 32 * r, acc[r][0]);
-        _mm512_store_ps(group->acc + 32 * r + 16, acc[r][1]);
+        end_row(group, r, acc[r]);
     }
 }
 
@@ -471,24 +480,18 @@ static ingle_mm_group_fn *group_float_fn(uint32_t rows)
     return fns[rows - 1];
 }
 
-static uint32_t group_rows(enum ingle_wtype type)
-{
-    return ingle_mm_halves(type) ? GROUP_HALVES : GROUP;
-}
-
 void ingle_matmul_avx512(const struct ingle_op *op, const struct ingle_worker *worker)
 {
     static const struct ingle_mm_isa isa = {.pair = PAIR,
                                             .few = FEW,
                                             .few_max = 16,
                                             .group_float = GROUP_FLOAT,
-                                            .group_rows = group_rows,
+                                            .group = GROUP,
                                             .few_fn = few_fn,
                                             .decode_fn = decode_fn,
                                             .group_fn = group_fn,
                                             .decode_float_fn = decode_float_fn,
                                             .group_float_fn = group_float_fn,
-                                            .store = store,
                                             .glu_put = ingle_glu_put_avx512};
     ingle_mm_run(&isa, op, worker);
 }

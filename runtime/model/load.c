@@ -117,7 +117,7 @@ static void set_names(const struct plan *plan, struct ingle_model *model)
 
 /* Narrow models err most, and a quarter of it comes from what q, k and v are made of
  * (docs/decisions/activations.md). */
-#define QKV_TWO_PLANES_BELOW 640u
+#define QKV_TWO_PLANES_TO 640u
 
 static void set_shape(const struct plan *plan, enum ingle_act_mode act_mode,
                       struct ingle_model *model)
@@ -142,7 +142,7 @@ static void set_shape(const struct plan *plan, enum ingle_act_mode act_mode,
      * free and takes 10 to 15 % of the rounding error off. */
     model->head_act_mode = act_mode == INGLE_ACT_INT8 ? INGLE_ACT_INT16 : act_mode;
     model->qkv_act_mode =
-        act_mode == INGLE_ACT_INT8 && hp->E < QKV_TWO_PLANES_BELOW ? INGLE_ACT_INT16 : act_mode;
+        act_mode == INGLE_ACT_INT8 && hp->E <= QKV_TWO_PLANES_TO ? INGLE_ACT_INT16 : act_mode;
     model->file_bytes = plan->bindings.file_bytes;
     model->resident_bytes = plan->resident_bytes;
 }

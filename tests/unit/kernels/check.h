@@ -46,35 +46,36 @@ void check_same_floats(const float *a, const float *b, uint64_t n, const char *w
 const struct ingle_kernels *check_table(void **state);
 
 /* The tests of each file, to be run for every table. */
-#define CHECK_TESTS(X)                                 \
-    X(embed_equals_dequantised_rows)                   \
-    X(quant_equals_reference)                          \
-    X(quant_of_nan_or_infinity_poisons_its_group_only) \
-    X(norm_equals_reference)                           \
-    X(row_stat_equals_reference)                       \
-    X(row_stat_takes_lowest_index_on_a_tie)            \
-    X(matmul_equals_reference)                         \
-    X(matmul_of_three_matrices_equals_reference)       \
-    X(matmul_row_does_not_depend_on_its_companions)    \
-    X(matmul_of_extreme_codes_equals_reference)        \
-    X(matmul_of_nan_activations_is_nan)                \
-    X(matmul_of_gate_and_up_equals_reference)          \
-    X(matmul_of_gate_and_up_is_close_to_exact_glu)     \
-    X(head_equals_reference)                           \
-    X(head_statistics_are_those_of_the_whole_row)      \
-    X(attn_of_f16_pages_agrees_with_plain_softmax)     \
-    X(attn_at_any_base_agrees_with_direct_rotation)    \
-    X(attn_of_q8_pages_is_within_tolerance)            \
-    X(attn_of_q4_pages_is_within_tolerance)            \
-    X(attn_and_pages_equal_reference)                  \
-    X(attn_does_not_depend_on_the_cut)                 \
-    X(attn_does_not_depend_on_companions_or_workers)   \
-    X(attn_in_codes_equals_the_codes_of_attn)          \
-    X(attn_of_random_codes_equals_reference)           \
-    X(attn_of_any_bytes_returns)                       \
-    X(attn_of_nan_query_is_nan_in_its_head_only)       \
-    X(qkv_store_keeps_pages_finite)                    \
-    X(seal_codes_are_within_half_a_step)               \
+#define CHECK_TESTS(X)                                  \
+    X(embed_equals_dequantised_rows)                    \
+    X(quant_equals_reference)                           \
+    X(quant_of_nan_or_huge_poisons_its_group_only)      \
+    X(quant_scale_is_the_next_of_four_significant_bits) \
+    X(norm_equals_reference)                            \
+    X(row_stat_equals_reference)                        \
+    X(row_stat_takes_lowest_index_on_a_tie)             \
+    X(matmul_equals_reference)                          \
+    X(matmul_of_three_matrices_equals_reference)        \
+    X(matmul_row_does_not_depend_on_its_companions)     \
+    X(matmul_of_extreme_codes_equals_reference)         \
+    X(matmul_of_nan_activations_is_nan)                 \
+    X(matmul_of_gate_and_up_equals_reference)           \
+    X(matmul_of_gate_and_up_is_close_to_exact_glu)      \
+    X(head_equals_reference)                            \
+    X(head_statistics_are_those_of_the_whole_row)       \
+    X(attn_of_f16_pages_agrees_with_plain_softmax)      \
+    X(attn_at_any_base_agrees_with_direct_rotation)     \
+    X(attn_of_q8_pages_is_within_tolerance)             \
+    X(attn_of_q4_pages_is_within_tolerance)             \
+    X(attn_and_pages_equal_reference)                   \
+    X(attn_does_not_depend_on_the_cut)                  \
+    X(attn_does_not_depend_on_companions_or_workers)    \
+    X(attn_in_codes_equals_the_codes_of_attn)           \
+    X(attn_of_random_codes_equals_reference)            \
+    X(attn_of_any_bytes_returns)                        \
+    X(attn_of_nan_query_is_nan_in_its_head_only)        \
+    X(qkv_store_keeps_pages_finite)                     \
+    X(seal_codes_are_within_half_a_step)                \
     X(seal_of_equal_values_has_scale_one)
 
 /* The tests of what does not depend on a table. */

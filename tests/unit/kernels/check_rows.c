@@ -24,7 +24,7 @@ static float *odd_floats(struct check_rng *rng, uint64_t n)
             x[i] = i / 32 % 2 ? 0.0f : x[i] * 0x1p-130f;
         }
         if (i / 32 % 7 == 5) {
-            x[i] *= 0x1p90f;
+            x[i] *= 0x1p73f; /* some beyond what a group may hold */
         }
     }
     return x;
@@ -107,20 +107,48 @@ void quant_equals_reference(void **state)
     }
 }
 
-void quant_of_nan_or_infinity_poisons_its_group_only(void **state)
+void quant_of_nan_or_huge_poisons_its_group_only(void **state)
 {
-    static const float bad[] = {NAN, -NAN, INFINITY, -INFINITY};
+    static const float bad[] = {NAN, -NAN, INFINITY, -INFINITY, INGLE_ACT_HUGE, -INGLE_ACT_HUGE};
     struct check_rng rng = {13};
-    for (uint32_t i = 0; i < 4; i++) {
+    for (uint32_t i = 0; i < 6; i++) {
         float x[96];
         struct ingle_act act = check_act(INGLE_ACT_INT8, 1, 96);
         struct ingle_op op = {.kind = INGLE_K_QUANT, .quant = {x, &act, 1}};
         check_floats(&rng, x, 96);
-        x[33 + 7 * i] = bad[i];
+        x[33 + 5 * i] = bad[i];
         check_run(check_table(state), &op, 1);
         const struct ingle_act8 *group = (const struct ingle_act8 *)(const void *)act.rows;
         assert_true(isfinite(group[0].tail.scale) && isfinite(group[2].tail.scale));
         assert_true(isnan(group[1].tail.scale) && group[1].tail.bias == 0 && group[1].q[5] == 0);
+        check_free(act.rows);
+    }
+}
+
+/* What makes products with weight scales exact, at the smallest cost: no smaller one would do. */
+void quant_scale_is_the_next_of_four_significant_bits(void **state)
+{
+    struct check_rng rng = {19};
+    for (uint32_t i = 0; i < 2000; i++) {
+        float x[INGLE_ACT_GROUP], a = 0.0f;
+        struct ingle_act act = check_act(INGLE_ACT_INT8, 1, INGLE_ACT_GROUP);
+        struct ingle_op op = {.kind = INGLE_K_QUANT, .quant = {x, &act, 1}};
+        int exponent = (int)(check_u32(&rng) % 120) - 60;
+        for (uint32_t k = 0; k < INGLE_ACT_GROUP; k++) {
+            x[k] = ldexpf(check_float(&rng), exponent);
+            a = fmaxf(a, fabsf(x[k]));
+        }
+        check_run(check_table(state), &op, 1);
+        const struct ingle_act8 *group = (const struct ingle_act8 *)(const void *)act.rows;
+        double scale = (double)group->tail.scale, want = (double)a / 127.0;
+        int e;
+        double sixteenths = frexp(scale, &e) * 16.0;
+        assert_true(sixteenths == floor(sixteenths));
+        assert_true(!(want > scale * (1.0 + 1e-6)));
+        assert_true(!(scale - ldexp(1.0, e - 4) >= want * (1.0 + 1e-6)));
+        for (uint32_t k = 0; k < INGLE_ACT_GROUP; k++) {
+            assert_true(!(fabs((double)x[k] - scale * group->q[k]) > 0.50001 * scale));
+        }
         check_free(act.rows);
     }
 }
