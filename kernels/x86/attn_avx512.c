@@ -478,6 +478,7 @@ INLINE void block_of(struct ingle_attn_tile *tile, const struct ingle_kv_block *
     ingle_f32_row_of_f16(block->k_scale, D, scale);
     ingle_f32_row_of_f16(block->k_min, D, min);
     for (uint32_t i = 0; i < n; i++) {
+        ingle_attn_fetch(tile, 2 * n - i);
         if (D == 64) {
             fold64(tile, i, load64(tile->q + i * D), scale, min);
         } else {
@@ -497,6 +498,7 @@ INLINE void block_of(struct ingle_attn_tile *tile, const struct ingle_kv_block *
     ingle_f32_row_of_f16(block->v_scale, S, scale);
     ingle_f32_row_of_f16(block->v_min, S, min);
     for (uint32_t i = 0; i < n; i++) {
+        ingle_attn_fetch(tile, n - i);
         fold64(tile, i, weigh(tile, i), scale, min);
     }
     for (uint32_t i = 0; i < n; i += CODE_QUERIES) {

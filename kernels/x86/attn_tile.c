@@ -111,9 +111,9 @@ static void set_views(struct ingle_attn_tile *tile, const struct ingle_kv_span *
     }
 }
 
-/* The next page while this one is computed. Blocks are short and lie apart, so no hardware sees
- * them coming; it does see the rows of an f16 page. */
-static void prefetch_block(const struct ingle_attn_tile *tile, const struct ingle_kv_span *span)
+/* The page after this one is fetched while this one is computed (ingle_attn_fetch). Blocks are
+ * short and lie apart, so no hardware sees them coming; it does see the rows of an f16 page. */
+static void set_next(struct ingle_attn_tile *tile, const struct ingle_kv_span *span)
 {
     const struct ingle_arg_attn *a = tile->arg;
 
@@ -121,9 +121,8 @@ static void prefetch_block(const struct ingle_attn_tile *tile, const struct ingl
         const uint8_t *block =
             ingle_kv_block_at(span->sealed, span->form, a->Hk, a->D, a->layer, tile->kv_head)
                 .k_codes;
-        for (uint64_t at = 0; at < ingle_kv_block_bytes(span->form, a->D); at += 64) {
-            __builtin_prefetch(block + at);
-        }
+        tile->next = block;
+        tile->next_end = block + ingle_kv_block_bytes(span->form, a->D);
     }
 }
 
@@ -160,7 +159,7 @@ static void walk_pages(struct ingle_attn_tile *tile, const struct run *run,
         }
         assert(page != NULL);
         if (tile->n_rows == 1 && i + 1 < run->span) { /* more: the tile before has just read it */
-            prefetch_block(tile, span + 1);
+            set_next(tile, span + 1);
         }
         if (form == INGLE_KV_Q8 || form == INGLE_KV_Q4) {
             struct ingle_kv_block block =

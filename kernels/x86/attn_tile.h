@@ -31,7 +31,20 @@ struct ingle_attn_tile {
     float *kv;      /* room for 16 rows [16][D], or 2 * max(D, S) folding factors */
     int8_t *planes; /* [queries][high, low or one int16][plane_step] */
     float *m, *l, *alpha, *scale, *off; /* [queries] */
+    const uint8_t *next, *next_end;     /* of the page after this one: not yet fetched */
 };
+
+/* The n-th part of what is left of the next page goes to the second-level cache. Spread over the
+ * work on this page, a part with each folding of a query (there are two), because a core has few
+ * buffers for lines on their way. */
+static inline void ingle_attn_fetch(struct ingle_attn_tile *tile, uint32_t n)
+{
+    uint64_t part = ((uint64_t)(tile->next_end - tile->next) / n + 63) / 64 * 64;
+    const uint8_t *end = tile->next + part;
+    for (; tile->next < end && tile->next < tile->next_end; tile->next += 64) {
+        __builtin_prefetch(tile->next, 0, 2);
+    }
+}
 
 /* What an instruction set brings. */
 struct ingle_attn_isa {
