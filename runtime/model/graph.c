@@ -57,6 +57,7 @@ static uint64_t lay_out(struct ingle_graph *g, uint8_t *memory)
     g->act_head = carve_act(&at, m->head_act_mode, g->head_rows_max, m->E);
     g->index = ingle_carve(&at, g->head_rows_max * sizeof *g->index);
     g->batch.ids = ingle_carve(&at, g->rows_max * sizeof *g->batch.ids);
+    g->batch.out = ingle_carve(&at, g->rows_max * sizeof *g->batch.out);
     for (uint32_t i = 0; i < m->n_groups; i++) {
         g->batch.seqs[i] = ingle_carve(&at, g->seqs_max * sizeof *g->batch.seqs[i]);
     }
@@ -108,17 +109,15 @@ static bool any_seal(const struct ingle_batch *batch, uint32_t group)
     return false;
 }
 
-/* One layer: 8 ops, one more when a page is sealed, one more for heads of odd sizes. `add` is what
- * the layer before left to be added. */
-static struct ingle_op *put_layer(struct ingle_graph *g, struct ingle_op *op,
-                                  const struct ingle_layer *w, const float *add,
-                                  const float *add_gain, bool seal)
+/* A layer is 8 ops, one more when a page is sealed, one more for heads of odd sizes. First its K
+ * and V, and its q; `add` is what the layer before left to be added. */
+static struct ingle_op *put_kv(struct ingle_graph *g, struct ingle_op *op,
+                               const struct ingle_layer *w, const float *add, const float *add_gain,
+                               bool seal)
 {
     const struct ingle_model *m = g->model;
     const struct ingle_kv_seq *seqs = g->batch.seqs[w->group];
-    const struct ingle_rope *rope = &m->rope[w->rope];
     uint32_t T = g->batch.T, hd = m->H * m->D, kvd = m->Hk * m->D;
-    bool codes = attn_in_codes(m);
 
     *op++ = (struct ingle_op){.kind = INGLE_K_NORM,
                               .norm = {.x = g->x,
@@ -144,7 +143,7 @@ static struct ingle_op *put_layer(struct ingle_graph *g, struct ingle_op *op,
                                             .v = g->v,
                                             .q_gain = w->q_norm,
                                             .k_gain = w->k_norm,
-                                            .rope = rope,
+                                            .rope = &m->rope[w->rope],
                                             .seqs = seqs,
                                             .n_seqs = g->batch.n_seqs,
                                             .H = m->H,
@@ -160,12 +159,21 @@ static struct ingle_op *put_layer(struct ingle_graph *g, struct ingle_op *op,
                                               .D = m->D,
                                               .layer = w->group_layer}};
     }
+    return op;
+}
+
+static struct ingle_op *put_attn(struct ingle_graph *g, struct ingle_op *op,
+                                 const struct ingle_layer *w)
+{
+    const struct ingle_model *m = g->model;
+    bool codes = attn_in_codes(m);
+
     *op++ = (struct ingle_op){.kind = INGLE_K_ATTN,
                               .attn = {.q = g->q,
                                        .out = codes ? NULL : g->attn,
                                        .act = codes ? &g->act_attn : NULL,
-                                       .rope = rope,
-                                       .seqs = seqs,
+                                       .rope = &m->rope[w->rope],
+                                       .seqs = g->batch.seqs[w->group],
                                        .n_seqs = g->batch.n_seqs,
                                        .H = m->H,
                                        .Hk = m->Hk,
@@ -175,8 +183,17 @@ static struct ingle_op *put_layer(struct ingle_graph *g, struct ingle_op *op,
                                        .scale = m->attn_scale}};
     if (!codes) {
         *op++ = (struct ingle_op){.kind = INGLE_K_QUANT,
-                                  .quant = {.x = g->attn, .out = &g->act_attn, .T = T}};
+                                  .quant = {.x = g->attn, .out = &g->act_attn, .T = g->batch.T}};
     }
+    return op;
+}
+
+/* From attention's result to the end of the layer, for the first T rows. */
+static struct ingle_op *put_rest(struct ingle_graph *g, struct ingle_op *op,
+                                 const struct ingle_layer *w, uint32_t T)
+{
+    const struct ingle_model *m = g->model;
+
     *op++ = (struct ingle_op){
         .kind = INGLE_K_MATMUL,
         .matmul = {
@@ -205,40 +222,77 @@ static struct ingle_op *put_layer(struct ingle_graph *g, struct ingle_op *op,
     return op;
 }
 
+static void run(struct ingle_graph *g, const struct ingle_op *end)
+{
+    uint32_t n = (uint32_t)(end - g->ops);
+
+    ingle_assert(n <= g->n_ops_max);
+    g->backend->ops->wait(g->backend, g->backend->ops->submit(g->backend, g->ops, n));
+}
+
+/* The wanted rows of x and of attention's result to the front. */
+static void keep_wanted(struct ingle_graph *g)
+{
+    const struct ingle_backend_ops *ops = g->backend->ops;
+    uint64_t x_bytes = g->model->E * sizeof *g->x, act_bytes = g->act_attn.row_stride;
+
+    for (uint32_t i = 0; i < g->batch.n_out; i++) {
+        uint64_t from = g->batch.out[i];
+
+        if (from != i) {
+            ops->copy(g->backend, g->x + (uint64_t)i * g->model->E, g->x + from * g->model->E,
+                      x_bytes);
+            ops->copy(g->backend, g->act_attn.rows + i * act_bytes,
+                      g->act_attn.rows + from * act_bytes, act_bytes);
+        }
+    }
+}
+
 void ingle_graph_body(struct ingle_graph *graph)
 {
     const struct ingle_model *m = graph->model;
+    const struct ingle_batch *batch = &graph->batch;
     struct ingle_op *op = graph->ops;
     bool seal[INGLE_GROUPS_MAX] = {false};
     const float *add_gain = NULL;
 
-    ingle_assert(graph->batch.T > 0 && graph->batch.T <= graph->rows_max);
+    ingle_assert(batch->T > 0 && batch->T <= graph->rows_max && batch->n_out <= batch->T);
     for (uint32_t i = 0; i < m->n_groups; i++) {
-        seal[i] = any_seal(&graph->batch, i);
+        seal[i] = any_seal(batch, i);
     }
     *op++ = (struct ingle_op){.kind = INGLE_K_EMBED,
                               .embed = {.w = &m->token_embed,
-                                        .ids = graph->batch.ids,
+                                        .ids = batch->ids,
                                         .x = graph->x,
                                         .scale = m->embed_scale,
-                                        .T = graph->batch.T}};
+                                        .T = batch->T}};
     for (uint32_t l = 0; l < m->L; l++) {
-        op = put_layer(graph, op, &m->layers[l], l == 0 ? NULL : graph->y, add_gain,
-                       seal[m->layers[l].group]);
-        add_gain = m->layers[l].post_ffn_norm;
+        const struct ingle_layer *layer = &m->layers[l];
+        bool last = l + 1 == m->L;
+
+        op = put_kv(graph, op, layer, l == 0 ? NULL : graph->y, add_gain, seal[layer->group]);
+        if (last && batch->n_out == 0) {
+            run(graph, op);
+            return;
+        }
+        op = put_attn(graph, op, layer);
+        if (last && batch->n_out < batch->T) {
+            run(graph, op);
+            keep_wanted(graph);
+            op = graph->ops;
+        }
+        op = put_rest(graph, op, layer, last ? batch->n_out : batch->T);
+        add_gain = layer->post_ffn_norm;
     }
     *op++ = (struct ingle_op){.kind = INGLE_K_NORM,
                               .norm = {.x = graph->x,
                                        .add = graph->y,
                                        .post_gain = add_gain,
                                        .eps = m->rms_eps,
-                                       .T = graph->batch.T,
+                                       .T = batch->n_out,
                                        .E = m->E,
-                                       .R = graph->batch.T}};
-    ingle_assert((uint32_t)(op - graph->ops) <= graph->n_ops_max);
-    graph->backend->ops->wait(graph->backend,
-                              graph->backend->ops->submit(graph->backend, graph->ops,
-                                                          (uint32_t)(op - graph->ops)));
+                                       .R = batch->n_out}};
+    run(graph, op);
 }
 
 void ingle_graph_head(struct ingle_graph *graph, uint32_t n, enum ingle_graph_want want)
@@ -254,7 +308,7 @@ void ingle_graph_head(struct ingle_graph *graph, uint32_t n, enum ingle_graph_wa
                                                .out = &graph->act_head,
                                                .out_f32 = graph->hidden,
                                                .eps = m->rms_eps,
-                                               .T = graph->batch.T,
+                                               .T = graph->batch.n_out,
                                                .E = m->E,
                                                .R = n}};
     graph->ops[1] =

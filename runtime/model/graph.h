@@ -7,8 +7,9 @@
 #include "runtime/model/model.h"
 
 struct ingle_batch {
-    uint32_t T, n_seqs;
+    uint32_t T, n_seqs, n_out;
     int32_t *ids;                                /* [rows_max] */
+    uint32_t *out;                               /* [rows_max]: the rows wanted, ascending */
     struct ingle_kv_seq *seqs[INGLE_GROUPS_MAX]; /* [seqs_max] per layer group */
 };
 
@@ -37,16 +38,18 @@ int ingle_graph_init(struct ingle_graph *graph, const struct ingle_model *model,
                      uint32_t head_rows_max, struct ingle_error *err) INGLE_MUST_CHECK;
 void ingle_graph_fini(struct ingle_graph *graph);
 
-/* Run all layers over graph->batch (ids, seqs and counts filled by the caller): K and V of its rows
- * are stored, marked pages sealed, and x holds the residual stream of every row. */
+/* Run all layers over graph->batch (filled by the caller): K and V of its rows are stored, marked
+ * pages sealed, and the first n_out rows of x hold the residual stream of the rows in `out`. The
+ * last layer does no more than that takes: most of a prompt is there for its K and V alone. */
 void ingle_graph_body(struct ingle_graph *graph);
 enum ingle_graph_want {
     INGLE_WANT_HIDDEN,
     INGLE_WANT_STATS,
     INGLE_WANT_LOGITS
 };
-/* After body: for the n rows named in graph->index, the normed state in `hidden`, then the logits'
- * statistics, then the logits themselves, as far as wanted. n <= head_rows_max <= INGLE_HEAD_ROWS.
+/* After body: for the n rows named in graph->index, which count in `out`, the normed state in
+ * `hidden`, then the logits' statistics, then the logits themselves, as far as wanted. n <=
+ * head_rows_max <= INGLE_HEAD_ROWS.
  */
 void ingle_graph_head(struct ingle_graph *graph, uint32_t n, enum ingle_graph_want want);
 

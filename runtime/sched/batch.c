@@ -7,6 +7,33 @@
 #include "runtime/base/clock.h"
 #include "runtime/sched/state.h"
 
+enum row_use {
+    ROW_FOR_KV, /* only for those that follow */
+    ROW_SCORE,
+    ROW_EMBED,
+    ROW_CHOICE
+};
+
+/* Index in the request's feed of the first row of this step. */
+static uint32_t first_fed(const struct ingle_sequence *seq)
+{
+    return seq->decoding ? seq->n_feed - 1 : seq->n_fed;
+}
+
+/* What row r of a sequence's rows of this step is for. */
+static enum row_use row_use(const struct ingle_sequence *seq, uint32_t r)
+{
+    const struct ingle_request *request = seq->request;
+
+    if (request->in.op == INGLE_REQ_EMBED) {
+        return ROW_EMBED;
+    }
+    if (first_fed(seq) + r + 1 == seq->n_feed) {
+        return request->in.op == INGLE_REQ_GENERATE ? ROW_CHOICE : ROW_FOR_KV;
+    }
+    return request->in.sampling.n_prompt_logprobs != 0 ? ROW_SCORE : ROW_FOR_KV;
+}
+
 /* Take n feed tokens of a sequence into its context and into the batch; fewer when pages run out.
  */
 static void put_rows(struct ingle_engine *e, struct ingle_sequence *seq, struct ingle_batch *batch,
@@ -30,8 +57,8 @@ static void put_rows(struct ingle_engine *e, struct ingle_sequence *seq, struct 
                                    n - done, ingle_engine_structural, e);
         }
     }
-    seq->row0 = batch->T;
     seq->n_rows = done;
+    seq->out0 = batch->n_out;
     if (done == 0) {
         return;
     }
@@ -40,6 +67,11 @@ static void put_rows(struct ingle_engine *e, struct ingle_sequence *seq, struct 
                done * sizeof *batch->ids);
         for (uint32_t g = 0; g < e->model->n_groups; g++) {
             batch->seqs[g][batch->n_seqs] = ingle_context_view(ctx, g, batch->T, done);
+        }
+        for (uint32_t r = 0; r < done; r++) {
+            if (row_use(seq, r) != ROW_FOR_KV) {
+                batch->out[batch->n_out++] = batch->T + r;
+            }
         }
     }
     batch->T += done;
@@ -78,7 +110,7 @@ static bool wants_rows(const struct ingle_sequence *seq, const struct ingle_engi
 
 static void build_batch(struct ingle_sched *s, struct ingle_engine *e, struct ingle_batch *batch)
 {
-    batch->T = batch->n_seqs = 0;
+    batch->T = batch->n_seqs = batch->n_out = 0;
     for (uint32_t i = 0; i < s->limits.sequences_max; i++) {
         struct ingle_sequence *seq = &s->step.sequences[i];
 
@@ -102,7 +134,7 @@ static void build_batch(struct ingle_sched *s, struct ingle_engine *e, struct in
 /* A row whose result somebody wants. */
 struct head_row {
     struct ingle_sequence *seq;
-    uint32_t row;
+    uint32_t row;        /* among the wanted ones */
     uint32_t feed_index; /* of the row's token; the last one is where a choice is made */
 };
 
@@ -217,28 +249,26 @@ static void use_rows(struct ingle_sched *s, struct ingle_engine *e)
     for (uint32_t pass = 0; pass < 2; pass++) {
         for (uint32_t i = 0; i < s->limits.sequences_max; i++) {
             struct ingle_sequence *seq = &s->step.sequences[i];
-            bool every = seq->request != NULL && (seq->request->in.op == INGLE_REQ_EMBED ||
-                                                  seq->request->in.sampling.n_prompt_logprobs != 0);
-            uint32_t first = seq->decoding ? seq->n_feed - 1 : seq->n_fed;
+            uint32_t out = seq->out0, first = first_fed(seq);
 
             if (seq->request == NULL || seq->engine != e || seq->n_rows == 0 ||
                 seq->output.waiting) {
                 continue;
             }
-            if (pass == 0 && every && !seq->decoding && seq->request->in.op == INGLE_REQ_GENERATE) {
+            if (pass == 0 && seq->request->in.sampling.n_prompt_logprobs != 0 && !seq->decoding &&
+                seq->request->in.op == INGLE_REQ_GENERATE) {
                 score_first_token(s, seq);
             }
             for (uint32_t r = 0; r < seq->n_rows; r++) {
-                bool last = seq->decoding || first + r + 1 == seq->n_feed;
-                bool choice = last && seq->request->in.op == INGLE_REQ_GENERATE;
-                bool score = !last && every;
-                bool embed = seq->request->in.op == INGLE_REQ_EMBED;
+                enum row_use use = row_use(seq, r);
 
-                if (pass == 0 ? score || embed : choice) {
-                    rows[n++] = (struct head_row){.seq = seq,
-                                                  .row = seq->row0 + r,
-                                                  .feed_index = first + r};
+                if (use == ROW_FOR_KV) {
+                    continue;
                 }
+                if ((pass == 1) == (use == ROW_CHOICE)) {
+                    rows[n++] = (struct head_row){.seq = seq, .row = out, .feed_index = first + r};
+                }
+                out++;
                 if (n == INGLE_HEAD_ROWS) {
                     flush_head(s, e, rows, n);
                     n = 0;

@@ -34,7 +34,7 @@ struct ingle_sequence {
     bool decoding;          /* all fed: `next` is what to compute */
     int32_t next;
     uint32_t n_generated, n_published_records;
-    uint32_t row0, n_rows; /* of the step being built */
+    uint32_t n_rows, out0; /* of the step being built; where its wanted rows begin in `out` */
     bool cancelled, parked, ended;
     int32_t end_res;
     struct ingle_textout textout;

@@ -80,7 +80,7 @@ void forward_step(struct forward *f, const struct forward_piece *pieces, uint32_
 {
     struct ingle_batch *batch = &f->graph.batch;
 
-    batch->T = batch->n_seqs = 0;
+    batch->T = batch->n_seqs = batch->n_out = 0;
     for (uint32_t i = 0; i < n_pieces; i++) {
         uint32_t n = ingle_context_plan(&f->set, pieces[i].ctx, pieces[i].tokens, pieces[i].n,
                                         forward_structural, f->model->tokenizer);
@@ -92,6 +92,9 @@ void forward_step(struct forward *f, const struct forward_piece *pieces, uint32_
         memcpy(batch->ids + batch->T, pieces[i].tokens, n * sizeof *batch->ids);
         for (uint32_t g = 0; g < f->model->n_groups; g++) {
             batch->seqs[g][i] = ingle_context_view(pieces[i].ctx, g, batch->T, n);
+        }
+        for (uint32_t r = pieces[i].n_skip; r < n; r++) {
+            batch->out[batch->n_out++] = batch->T + r;
         }
         batch->T += n;
         batch->n_seqs++;

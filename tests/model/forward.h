@@ -36,8 +36,9 @@ struct forward_piece {
     struct ingle_context *ctx;
     const int32_t *tokens;
     uint32_t n;
+    uint32_t n_skip; /* the first so many rows are not wanted */
 };
-/* Run one batch of pieces; afterwards graph.x holds their rows, in order. */
+/* Run one batch of pieces; afterwards graph.x holds the wanted rows, in order. */
 void forward_step(struct forward *f, const struct forward_piece *pieces, uint32_t n_pieces);
 #define FORWARD_HEADS 16u
 /* Logits of n <= FORWARD_HEADS rows of the last step from `row` on, [n][V], valid until the next

@@ -1,6 +1,7 @@
 /* KV.md T1, the hard gate: the state of every row and the logits of the last are the same bits
- * whatever the prefill cut, thread count, batch companions, fork, and prefix hit or miss; and so
- * are the sealed pages. Once per KV type and model. Usage: test_exact MODEL.gguf KV_BITS */
+ * whatever the prefill cut, thread count, batch companions, fork, rows wanted, and prefix hit or
+ * miss; and so are the sealed pages. Once per KV type and model. Usage: test_exact MODEL.gguf
+ * KV_BITS */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -92,10 +93,14 @@ static void batch_companions(struct forward *f, const int32_t *tokens, struct re
         uint32_t n = 1 + step * 13 % 40;
 
         n = N - at < n ? N - at : n;
-        pieces[0] = (struct forward_piece){other[0], tokens + 100 + step, 1};
-        pieces[1] = (struct forward_piece){other[1], tokens + 200 + step, 1 + step % 5};
-        pieces[2] = (struct forward_piece){c, tokens + at, n};
-        pieces[3] = (struct forward_piece){other[2], tokens + 50 + step, 1 + step % 9};
+        pieces[0] = (struct forward_piece){.ctx = other[0], .tokens = tokens + 100 + step, .n = 1};
+        pieces[1] = (struct forward_piece){.ctx = other[1],
+                                           .tokens = tokens + 200 + step,
+                                           .n = 1 + step % 5};
+        pieces[2] = (struct forward_piece){.ctx = c, .tokens = tokens + at, .n = n};
+        pieces[3] = (struct forward_piece){.ctx = other[2],
+                                           .tokens = tokens + 50 + step,
+                                           .n = 1 + step % 9};
         forward_step(f, pieces, 4);
         check(memcmp(ref->rows + (uint64_t)at * E,
                      f->graph.x + (uint64_t)(pieces[0].n + pieces[1].n) * E,
@@ -139,6 +144,35 @@ static void fork_in_the_middle(struct forward *f, const int32_t *tokens, struct 
     compare_pages(f, a, b);
     ingle_context_close(&f->set, a);
     ingle_context_close(&f->set, b);
+}
+
+/* Rows that nobody wants are not computed to the end; those that are wanted do not notice. */
+static void unwanted_rows(struct forward *f, const struct ingle_context *first,
+                          const int32_t *tokens, struct reference *ref, uint32_t tenant)
+{
+    enum {
+        WANTED = 3 /* the last rows of the prompt */
+    };
+    struct ingle_context *c = ingle_context_open(&f->set, tenant);
+    struct ingle_context *other = ingle_context_open(&f->set, tenant + 1);
+    uint64_t E = f->model->E;
+
+    for (uint32_t at = 0; at < N; at += 90) {
+        uint32_t n = N - at < 90 ? N - at : 90, skip = at + n < N ? n : n - WANTED;
+        struct forward_piece pieces[2] = {
+            {.ctx = other, .tokens = tokens + 10 + at, .n = 5, .n_skip = at + n < N ? 5 : 4},
+            {.ctx = c, .tokens = tokens + at, .n = n, .n_skip = skip}};
+
+        forward_step(f, pieces, 2);
+    }
+    check(f->graph.batch.n_out == 1 + WANTED, "wanted rows", f->graph.batch.n_out);
+    check(memcmp(ref->rows + (N - WANTED) * E, f->graph.x + E, WANTED * E * sizeof(float)) == 0,
+          "rows behind unwanted ones", N);
+    check(memcmp(ref->logits, forward_logits(f, WANTED, 1), f->model->V * sizeof(float)) == 0,
+          "logits behind unwanted rows", N);
+    compare_pages(f, first, c);
+    ingle_context_close(&f->set, c);
+    ingle_context_close(&f->set, other);
 }
 
 /* A text of code and prose with markers, as ids of this vocabulary. */
@@ -198,6 +232,7 @@ int main(int argc, char **argv)
     batch_companions(&f, tokens, &ref, 20);
     prefix_hit(&f, tokens, &ref, 30);
     fork_in_the_middle(&f, tokens, &ref, 31);
+    unwanted_rows(&f, first, tokens, &ref, 40);
     options.model = f.model;
     options.n_workers = 2;
     forward_init(&g, &options);

@@ -46,7 +46,9 @@ struct engine_cell {
 
 struct engine_model_info {
     const char *name, *file, *golden;
-    double macs;  /* of the matrices that every prompt token meets: the head serves the last only */
+    /* Of the matrices that every prompt token meets: those behind the last layer's attention and
+     * the head serve the last token only. */
+    double macs;
     double bytes; /* of all that one decoded token reads, as the file has them */
 };
 /* ---- rows.c ---- */

@@ -12,12 +12,12 @@ const char *const engine_who_names[] = {"ours", "llama.cpp", "openvino", "ik_lla
  * the files' tensor tables. */
 const struct engine_model_info engine_models[ENGINE_MODEL_N] = {
     [ENGINE_SMOLLM2] = {"smollm2", "smollm2-135m-instruct-q4_1.gguf",
-                        "smollm2-135m-instruct-q4_1.json", 106168320, 96436224},
+                        "smollm2-135m-instruct-q4_1.json", 103182336, 96436224},
     [ENGINE_QWEN] = {"qwen", "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
-                     "qwen2.5-coder-0.5b-instruct-q4_k_m.json", 357826560, 391573504},
+                     "qwen2.5-coder-0.5b-instruct-q4_k_m.json", 343949312, 391573504},
     [ENGINE_QWEN_Q8] = {"qwen-q8_0", "qwen2.5-coder-0.5b-instruct-q8_0.gguf",
-                        "qwen2.5-coder-0.5b-instruct-q4_k_m.json", 357826560, 524833792},
-    [ENGINE_GEMMA] = {"gemma", "gemma3-270m-q4_k_m.gguf", "gemma3-270m-q4_k_m.json", 100270080,
+                        "qwen2.5-coder-0.5b-instruct-q4_k_m.json", 343949312, 524833792},
+    [ENGINE_GEMMA] = {"gemma", "gemma3-270m-q4_k_m.gguf", "gemma3-270m-q4_k_m.json", 95682560,
                       246364160},
 };
 
