@@ -1,5 +1,5 @@
-/* The kernels of the matrix product with AVX2; ref/matmul.c states the arithmetic, matmul.h the two
- * ways. VPMADDUBSW multiplies unsigned by signed bytes and adds pairs into 16 bits with saturation,
+/* The block sum of the matrix product with AVX2, and its floats; matmul_ymm.h has the rest.
+ * VPMADDUBSW multiplies unsigned by signed bytes and adds pairs into 16 bits with saturation,
  * so sums stay in 16 bits only as long as they cannot reach it:
  *
  *   codes of up to 4 bits   8 steps   8 * 2 * 15 * 127 = 30480
@@ -7,19 +7,21 @@
  *   6 bits                  2 steps   2 * 2 * 63 * 127 = 32004
  *   8 bits (zero 128)       1 step    2 * 128 * 127 = 32512, of |w| and q with the sign of w
  *
- * and then go to 32 bits by VPMADDWD with ones. A panel holds one tile; a group works on the tile's
- * two halves of eight rows one after the other. */
-#include <string.h>
-
-#include "kernels/isa.h"
-#include "kernels/x86/matmul.h"
-#include "kernels/x86/tile_avx2.h"
+ * and then go to 32 bits by VPMADDWD with ones. */
+#include "kernels/x86/matmul_ymm.h"
 
 enum {
-    FEW = 4,
-    GROUP = 4,       /* rows of a group of codes */
-    GROUP_FLOAT = 4, /* and of floats: by two halves, eight accumulators */
+    GROUP_FLOAT = INGLE_MM_GROUP_FLOAT_AVX2, /* rows: by two halves, eight accumulators */
 };
+
+/* Unsigned, or as signed bytes where zero is 128. */
+INGLE_INLINE __m256i block_codes(enum ingle_wtype type, const uint8_t *tile,
+                                 const struct ingle_tile_shape *shape, uint32_t b, int half, int s)
+{
+    __m256i codes = tile_codes_avx2(type, tile, shape, b, half, s);
+    return ingle_wform(type).zero == 128 ? _mm256_xor_si256(codes, _mm256_set1_epi8((char)0x80))
+                                         : codes;
+}
 
 /* Steps that 16 bits can hold. */
 INGLE_INLINE int steps16(enum ingle_wtype type)
@@ -27,13 +29,6 @@ INGLE_INLINE int steps16(enum ingle_wtype type)
     const struct ingle_wform form = ingle_wform(type);
     const int bits = form.low_bits + form.high_bits;
     return form.zero == 128 ? 1 : bits <= 4 ? 8 : bits == 5 ? 4 : 2;
-}
-
-INGLE_INLINE __m256i load_four(const uint8_t *x)
-{
-    int32_t four;
-    memcpy(&four, x, sizeof four);
-    return _mm256_set1_epi32(four);
 }
 
 /* sum + the products of steps [s0, s1): w codes, x one plane of a group's bytes. */
@@ -75,172 +70,12 @@ INGLE_INLINE __m256i block_sum(enum ingle_wtype type, bool two, const uint8_t *x
     return plane_sum(type, two ? x + INGLE_ACT_GROUP : x, w, s0, s1, sum);
 }
 
-/* acc + one block of one row and half a tile. */
-INGLE_INLINE __m256 block_row(enum ingle_wtype type, bool two, const uint8_t *x, const __m256i *w,
-                              const __m256 d[2], const __m256 m[2], __m256 acc)
-{
-    const struct ingle_act_tail *tail = ingle_mm_tail(two, x);
-    const bool min = ingle_wform(type).min;
-    const __m256 scale = _mm256_set1_ps(tail->scale);
-    if (ingle_mm_halves(type)) {
-        int32_t bias1 = tail->bias - tail->bias0;
-        __m256i first = block_sum(type, two, x, w, 0, 4, tail->bias0);
-        __m256i last = block_sum(type, two, x, w, 4, 8, bias1);
-        acc = _mm256_fmadd_ps(_mm256_cvtepi32_ps(first), _mm256_mul_ps(d[0], scale), acc);
-        acc = _mm256_fmadd_ps(_mm256_cvtepi32_ps(last), _mm256_mul_ps(d[1], scale), acc);
-        if (min) {
-            float sum0 = (float)tail->bias0 * -0.0078125f * tail->scale;
-            float sum1 = (float)bias1 * -0.0078125f * tail->scale;
-            acc = _mm256_fmadd_ps(_mm256_set1_ps(sum0), m[0], acc);
-            acc = _mm256_fmadd_ps(_mm256_set1_ps(sum1), m[1], acc);
-        }
-    } else {
-        __m256i sum = block_sum(type, two, x, w, 0, 8, tail->bias);
-        acc = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), _mm256_mul_ps(d[0], scale), acc);
-        if (min) {
-            acc = _mm256_fmadd_ps(_mm256_set1_ps(tail->sum), m[0], acc);
-        }
-    }
-    return acc;
-}
-
-static void store(const struct ingle_mm_out *out, uint64_t row, const float *acc)
-{
-    float *y = out->y + row * out->stride;
-    for (uint32_t n = 0; n < out->n; n++) {
-        y[n] = out->bias ? acc[n] + out->bias[n] : acc[n];
-    }
-}
-
-/* ---- few rows ---- */
-
-INGLE_INLINE void few_rows(enum ingle_wtype type, bool two, const uint32_t rows,
-                           const struct ingle_mm_few *few)
-{
-    const struct ingle_tile_shape shape = few->shape;
-    const uint64_t group_bytes = ingle_mm_group_bytes(two);
-    const uint8_t *next = few->next;
-    const uint8_t *x[FEW];
-    __m256 acc[FEW][2];
-#pragma GCC unroll 4
-    for (uint32_t r = 0; r < rows; r++) {
-        /* Beyond the last row: compute it again, store nothing. */
-        uint32_t row = few->row0 + r < few->row_end ? few->row0 + r : few->row_end - 1;
-        x[r] = few->x->rows + row * few->x->row_stride;
-        acc[r][0] = acc[r][1] = _mm256_setzero_ps();
-    }
-    for (uint32_t b = 0; b < shape.blocks; b++) {
-        for (uint64_t line = 0; line < few->ahead; line += 64) {
-            __builtin_prefetch(next + line, 0, 2);
-        }
-        next += few->ahead;
-#pragma GCC unroll 2
-        for (int half = 0; half < 2; half++) {
-            __m256i w[8];
-            __m256 d[2], m[2];
-#pragma GCC unroll 8
-            for (int s = 0; s < 8; s++) {
-                w[s] = tile_codes_avx2(type, few->tile, &shape, b, half, s);
-            }
-            tile_scales_avx2(type, few->tile, &shape, b, half, d, m);
-#pragma GCC unroll 4
-            for (uint32_t r = 0; r < rows; r++) {
-                acc[r][half] = block_row(type, two, x[r] + b * group_bytes, w, d, m, acc[r][half]);
-            }
-        }
-    }
-    for (uint32_t r = 0; r < rows && few->row0 + r < few->row_end; r++) {
-        _Alignas(32) float sums[INGLE_TILE_ROWS];
-        _mm256_store_ps(sums, acc[r][0]);
-        _mm256_store_ps(sums + 8, acc[r][1]);
-        store(&few->out, few->row0 + r, sums);
-    }
-}
-
-/* ---- many rows ---- */
-
-struct panel {
-    uint8_t codes[2][INGLE_MM_BLOCKS][8][32]; /* half of the tile's rows first */
-    float d[2][INGLE_MM_BLOCKS][2][8], m[2][INGLE_MM_BLOCKS][2][8];
-};
+/* ---- floats ---- */
 
 struct panel_float {
     float w[INGLE_MM_FLOAT_COLS][16];
 };
-static_assert(sizeof(struct panel) <= INGLE_MM_PANEL_BYTES, "fits the scratch");
 static_assert(sizeof(struct panel_float) <= INGLE_MM_PANEL_BYTES, "fits the scratch");
-
-INGLE_INLINE void decode_tile(enum ingle_wtype type, const struct ingle_mm_decode *decode)
-{
-    struct panel *panel = decode->panel;
-    for (uint32_t b = 0; b < decode->n; b++) {
-#pragma GCC unroll 2
-        for (int half = 0; half < 2; half++) {
-            __m256 d[2], m[2];
-#pragma GCC unroll 8
-            for (int s = 0; s < 8; s++) {
-                __m256i code =
-                    tile_codes_avx2(type, decode->tile, &decode->shape, decode->first + b, half, s);
-                _mm256_store_si256((__m256i *)(void *)panel->codes[half][b][s], code);
-            }
-            tile_scales_avx2(type, decode->tile, &decode->shape, decode->first + b, half, d, m);
-            _mm256_store_ps(panel->d[half][b][0], d[0]);
-            if (ingle_mm_halves(type)) {
-                _mm256_store_ps(panel->d[half][b][1], d[1]);
-            }
-            if (ingle_wform(type).min) {
-                _mm256_store_ps(panel->m[half][b][0], m[0]);
-                if (ingle_mm_halves(type)) {
-                    _mm256_store_ps(panel->m[half][b][1], m[1]);
-                }
-            }
-        }
-    }
-}
-
-/* The sums of a group that end here, from acc to where they go. */
-static void end_rows(const struct ingle_mm_group *group, int rows)
-{
-    for (int r = 0; group->out && r < rows; r++) {
-        store(group->out, group->row + (uint64_t)r, group->acc + 16 * r);
-    }
-}
-
-INGLE_INLINE void group_panel(enum ingle_wtype type, bool two, const int rows,
-                              const struct ingle_mm_group *group)
-{
-    const uint64_t group_bytes = ingle_mm_group_bytes(two);
-    const struct panel *panel = group->panel;
-    for (int half = 0; half < 2; half++) {
-        const uint8_t *x[GROUP];
-        __m256 acc[GROUP];
-#pragma GCC unroll 4
-        for (int r = 0; r < rows; r++) {
-            x[r] = group->x + (uint64_t)r * group->x_stride;
-            acc[r] =
-                group->first ? _mm256_setzero_ps() : _mm256_load_ps(group->acc + 16 * r + 8 * half);
-        }
-        for (uint32_t b = 0; b < group->n; b++) {
-            const __m256i *w = (const __m256i *)(const void *)panel->codes[half][b];
-            __m256 d[2] = {_mm256_load_ps(panel->d[half][b][0]),
-                           _mm256_load_ps(panel->d[half][b][1])};
-            __m256 m[2] = {_mm256_load_ps(panel->m[half][b][0]),
-                           _mm256_load_ps(panel->m[half][b][1])};
-#pragma GCC unroll 4
-            for (int r = 0; r < rows; r++) {
-                acc[r] = block_row(type, two, x[r], w, d, m, acc[r]);
-                x[r] += group_bytes;
-            }
-        }
-#pragma GCC unroll 4
-        for (int r = 0; r < rows; r++) {
-            _mm256_store_ps(group->acc + 16 * r + 8 * half, acc[r]);
-        }
-    }
-    end_rows(group, rows);
-}
-
-/* ---- floats ---- */
 
 INGLE_INLINE void decode_tile_float(enum ingle_wtype type, const struct ingle_mm_decode *decode)
 {
@@ -267,13 +102,8 @@ INGLE_INLINE void decode_tile_float(enum ingle_wtype type, const struct ingle_mm
                 __m256i codes = tile_codes_avx2(type, decode->tile, &decode->shape, block, half, s);
 #pragma GCC unroll 4
                 for (int j = 0; j < 4; j++) {
-                    __m256i code;
-                    if (form.zero == 128) {
-                        code = _mm256_srai_epi32(_mm256_slli_epi32(codes, 24 - 8 * j), 24);
-                    } else {
-                        code = _mm256_and_si256(_mm256_srli_epi32(codes, 8 * j), byte);
-                        code = _mm256_sub_epi32(code, _mm256_set1_epi32(form.zero));
-                    }
+                    __m256i code = _mm256_and_si256(_mm256_srli_epi32(codes, 8 * j), byte);
+                    code = _mm256_sub_epi32(code, _mm256_set1_epi32(form.zero));
                     __m256 value = _mm256_mul_ps(_mm256_cvtepi32_ps(code), d[h]);
                     value = form.min ? _mm256_add_ps(value, m[h]) : value;
                     _mm256_store_ps(panel->w[INGLE_BLOCK_COLS * b + 4 * s + j] + 8 * half, value);
@@ -311,39 +141,6 @@ INGLE_INLINE void group_panel_float(const int rows, const struct ingle_mm_group 
     end_rows(group, rows);
 }
 
-/* ---- instances ---- */
-
-#define FEW_INSTANCE(type, two, rows)                                       \
-    static void few_##type##_##two##_##rows(const struct ingle_mm_few *few) \
-    {                                                                       \
-        few_rows(INGLE_W_##type, two, rows, few);                           \
-    }
-#define GROUP_INSTANCE(type, two, rows)                                           \
-    static void group_##type##_##two##_##rows(const struct ingle_mm_group *group) \
-    {                                                                             \
-        group_panel(INGLE_W_##type, two, rows, group);                            \
-    }
-#define INSTANCES(type)                                             \
-    FEW_INSTANCE(type, 0, 1)                                        \
-    FEW_INSTANCE(type, 0, 2)                                        \
-    FEW_INSTANCE(type, 0, 4)                                        \
-    FEW_INSTANCE(type, 1, 1)                                        \
-    FEW_INSTANCE(type, 1, 2)                                        \
-    FEW_INSTANCE(type, 1, 4)                                        \
-    GROUP_INSTANCE(type, 0, 1)                                      \
-    GROUP_INSTANCE(type, 0, 2)                                      \
-    GROUP_INSTANCE(type, 0, 3)                                      \
-    GROUP_INSTANCE(type, 0, 4)                                      \
-    GROUP_INSTANCE(type, 1, 1)                                      \
-    GROUP_INSTANCE(type, 1, 2)                                      \
-    GROUP_INSTANCE(type, 1, 3)                                      \
-    GROUP_INSTANCE(type, 1, 4)                                      \
-    static void decode_##type(const struct ingle_mm_decode *decode) \
-    {                                                               \
-        decode_tile(INGLE_W_##type, decode);                        \
-    }
-INGLE_MM_QUANTISED(INSTANCES)
-
 #define FLOAT_INSTANCE(type)                                              \
     static void decode_float_##type(const struct ingle_mm_decode *decode) \
     {                                                                     \
@@ -361,46 +158,14 @@ GROUP_FLOAT_INSTANCE(2)
 GROUP_FLOAT_INSTANCE(3)
 GROUP_FLOAT_INSTANCE(4)
 
-static ingle_mm_few_fn *few_fn(enum ingle_wtype type, bool two, uint32_t rows)
-{
-#define FEW_ROWS(type, two)                                                     \
-    {                                                                           \
-        few_##type##_##two##_1, few_##type##_##two##_2, few_##type##_##two##_4, \
-            few_##type##_##two##_4                                              \
-    }
-#define FEW_ENTRY(type) [INGLE_W_##type] = {FEW_ROWS(type, 0), FEW_ROWS(type, 1)},
-    static ingle_mm_few_fn *const fns[INGLE_W_COUNT][2][FEW] = {INGLE_MM_QUANTISED(FEW_ENTRY)};
-    return fns[type][two][rows - 1];
-}
-
-static ingle_mm_group_fn *group_fn(enum ingle_wtype type, bool two, uint32_t rows)
-{
-#define GROUP_ROWS(type, two)                                                         \
-    {                                                                                 \
-        group_##type##_##two##_1, group_##type##_##two##_2, group_##type##_##two##_3, \
-            group_##type##_##two##_4                                                  \
-    }
-#define GROUP_ENTRY(type) [INGLE_W_##type] = {GROUP_ROWS(type, 0), GROUP_ROWS(type, 1)},
-    static ingle_mm_group_fn *const fns[INGLE_W_COUNT][2][GROUP] = {
-        INGLE_MM_QUANTISED(GROUP_ENTRY)};
-    return fns[type][two][rows - 1];
-}
-
-static ingle_mm_decode_fn *decode_fn(enum ingle_wtype type)
-{
-#define DECODE_ENTRY(type) [INGLE_W_##type] = decode_##type,
-    static ingle_mm_decode_fn *const fns[INGLE_W_COUNT] = {INGLE_MM_QUANTISED(DECODE_ENTRY)};
-    return fns[type];
-}
-
-static ingle_mm_decode_fn *decode_float_fn(enum ingle_wtype type)
+ingle_mm_decode_fn *ingle_mm_decode_float_avx2(enum ingle_wtype type)
 {
 #define DECODE_FLOAT_ENTRY(type) [INGLE_W_##type] = decode_float_##type,
     static ingle_mm_decode_fn *const fns[INGLE_W_COUNT] = {INGLE_MM_ALL(DECODE_FLOAT_ENTRY)};
     return fns[type];
 }
 
-static ingle_mm_group_fn *group_float_fn(uint32_t rows)
+ingle_mm_group_fn *ingle_mm_group_float_avx2(uint32_t rows)
 {
     static ingle_mm_group_fn *const fns[GROUP_FLOAT] = {group_float_1, group_float_2, group_float_3,
                                                         group_float_4};
@@ -409,16 +174,5 @@ static ingle_mm_group_fn *group_float_fn(uint32_t rows)
 
 void ingle_matmul_avx2(const struct ingle_op *op, const struct ingle_worker *worker)
 {
-    static const struct ingle_mm_isa isa = {.pair = 1,
-                                            .few = FEW,
-                                            .few_max = 8,
-                                            .group_float = GROUP_FLOAT,
-                                            .group = GROUP,
-                                            .few_fn = few_fn,
-                                            .decode_fn = decode_fn,
-                                            .group_fn = group_fn,
-                                            .decode_float_fn = decode_float_fn,
-                                            .group_float_fn = group_float_fn,
-                                            .glu_put = ingle_glu_put_avx2};
-    ingle_mm_run(&isa, op, worker);
+    ingle_mm_run(&mm_isa, op, worker);
 }

@@ -18,7 +18,7 @@ INGLE_INLINE __m256i shift_bit_avx2(__m256i x, int from, int to)
     return to >= from ? _mm256_slli_epi16(x, to - from) : _mm256_srli_epi16(x, from - to);
 }
 
-/* Codes of columns 4 s .. 4 s + 3: unsigned, or code - 128 as signed bytes where zero is 128. */
+/* Unsigned codes of columns 4 s .. 4 s + 3. */
 INGLE_INLINE __m256i tile_codes_avx2(enum ingle_wtype type, const uint8_t *tile,
                                      const struct ingle_tile_shape *shape, uint32_t b, int half,
                                      int s)
@@ -43,7 +43,7 @@ INGLE_INLINE __m256i tile_codes_avx2(enum ingle_wtype type, const uint8_t *tile,
         __m128i values = _mm_loadu_si128((const __m128i *)(const void *)table);
         code = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(values), code);
     }
-    return form.zero == 128 ? _mm256_xor_si256(code, _mm256_set1_epi8((char)0x80)) : code;
+    return code;
 }
 
 INGLE_INLINE __m256 tile_f16_avx2(const uint8_t *at)
