@@ -36,6 +36,9 @@ ingle_glu_put_fn ingle_glu_put_avx2;
 ingle_op_fn ingle_qkv_store_avx2, ingle_kv_seal_avx2, ingle_attn_avx2, ingle_head_avx2;
 ingle_row_stat_fn ingle_row_stat_avx2;
 
+ingle_op_fn ingle_matmul_avxvnni, ingle_head_avxvnni;
+ingle_row_stat_fn ingle_row_stat_avxvnni;
+
 ingle_op_fn ingle_embed_avx512, ingle_norm_avx512, ingle_quant_avx512, ingle_matmul_avx512;
 ingle_glu_put_fn ingle_glu_put_avx512;
 ingle_op_fn ingle_qkv_store_avx512, ingle_kv_seal_avx512, ingle_attn_avx512, ingle_head_avx512;

@@ -22,6 +22,23 @@ static const struct ingle_kernels table_avx2 = {
     .row_stat = ingle_row_stat_avx2,
 };
 
+/* VPDPBUSD in registers of 256 bits. */
+static const struct ingle_kernels table_avxvnni = {
+    .isa = "avxvnni",
+    .op =
+        {
+            [INGLE_K_EMBED] = ingle_embed_avx2,
+            [INGLE_K_NORM] = ingle_norm_avx2,
+            [INGLE_K_QUANT] = ingle_quant_avx2,
+            [INGLE_K_MATMUL] = ingle_matmul_avxvnni,
+            [INGLE_K_QKV_STORE] = ingle_qkv_store_avx2,
+            [INGLE_K_KV_SEAL] = ingle_kv_seal_avx2,
+            [INGLE_K_ATTN] = ingle_attn_avx2,
+            [INGLE_K_HEAD] = ingle_head_avxvnni,
+        },
+    .row_stat = ingle_row_stat_avxvnni,
+};
+
 static const struct ingle_kernels table_avx512 = {
     .isa = "avx512vnni",
     .op =
@@ -47,6 +64,14 @@ static bool has_avx2(void)
            __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
 
+/* Its registers are AVX2's, so nothing more is asked of the system. */
+static bool has_avxvnni(void)
+{
+    unsigned int eax, ebx, ecx, edx;
+    return has_avx2() && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 &&
+           (eax & bit_AVXVNNI) != 0;
+}
+
 static bool has_avx512(void)
 {
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -59,6 +84,9 @@ uint32_t ingle_kernels_isa(const struct ingle_kernels *ret[], uint32_t max)
     uint32_t n = 0;
     if (n < max && has_avx2()) {
         ret[n++] = &table_avx2;
+    }
+    if (n < max && has_avxvnni()) {
+        ret[n++] = &table_avxvnni;
     }
     if (n < max && has_avx512()) {
         ret[n++] = &table_avx512;

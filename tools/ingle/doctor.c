@@ -103,7 +103,8 @@ static void check_cpu(struct report *r)
     char model[128] = "unknown", flags[8192] = "", found[512];
     char *text;
     size_t bytes, used;
-    bool avx2, vnni;
+    bool avx2;
+    const char *isa;
 
     if (file_read("/proc/cpuinfo", 1 << 24, &text, &bytes) == 0) {
         (void)proc_value(text, "model name", model, sizeof model);
@@ -118,10 +119,13 @@ static void check_cpu(struct report *r)
         }
     }
     avx2 = has_word(flags, "avx2") && has_word(flags, "fma") && has_word(flags, "f16c");
-    vnni = has_word(flags, "avx512_vnni");
+    isa = !avx2                            ? "ref"
+          : has_word(flags, "avx512_vnni") ? "avx512vnni"
+          : has_word(flags, "avx_vnni")    ? "avxvnni"
+                                           : "avx2";
     say(r, "cpu", avx2 ? VERDICT_OK : VERDICT_WARN, found,
         avx2 ? NULL : "without AVX2 the plain C kernels serve: correct, and slow");
-    say(r, "kernels", VERDICT_OK, avx2 && vnni ? "avx512vnni" : avx2 ? "avx2" : "ref", NULL);
+    say(r, "kernels", VERDICT_OK, isa, NULL);
 }
 
 static void check_memory(struct report *r)
