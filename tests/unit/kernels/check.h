@@ -42,8 +42,27 @@ void check_run(const struct ingle_kernels *table, const struct ingle_op *op, uin
 /* Equal bits, any NaN being equal to any other. what and the index name the first difference. */
 void check_same_floats(const float *a, const float *b, uint64_t n, const char *what);
 
+/* Tables whose products are twins of what this machine cannot execute (twins.h); ret has room for
+ * CHECK_TABLES_MAX. */
+enum {
+    CHECK_TABLES_MAX = 8
+};
+uint32_t check_twins(const struct ingle_kernels *ret[]);
+
 /* The table under test, from a CMocka state. */
 const struct ingle_kernels *check_table(void **state);
+
+/* The tests of the matrix product, to be run for twins also. */
+#define CHECK_MATMUL_TESTS(X)                       \
+    X(matmul_equals_reference)                      \
+    X(matmul_of_three_matrices_equals_reference)    \
+    X(matmul_row_does_not_depend_on_its_companions) \
+    X(matmul_of_extreme_codes_equals_reference)     \
+    X(matmul_of_nan_activations_is_nan)             \
+    X(matmul_of_gate_and_up_equals_reference)       \
+    X(matmul_of_gate_and_up_is_close_to_exact_glu)  \
+    X(head_equals_reference)                        \
+    X(head_statistics_are_those_of_the_whole_row)
 
 /* The tests of each file, to be run for every table. */
 #define CHECK_TESTS(X)                                  \
@@ -54,15 +73,7 @@ const struct ingle_kernels *check_table(void **state);
     X(norm_equals_reference)                            \
     X(row_stat_equals_reference)                        \
     X(row_stat_takes_lowest_index_on_a_tie)             \
-    X(matmul_equals_reference)                          \
-    X(matmul_of_three_matrices_equals_reference)        \
-    X(matmul_row_does_not_depend_on_its_companions)     \
-    X(matmul_of_extreme_codes_equals_reference)         \
-    X(matmul_of_nan_activations_is_nan)                 \
-    X(matmul_of_gate_and_up_equals_reference)           \
-    X(matmul_of_gate_and_up_is_close_to_exact_glu)      \
-    X(head_equals_reference)                            \
-    X(head_statistics_are_those_of_the_whole_row)       \
+    CHECK_MATMUL_TESTS(X)                               \
     X(attn_of_f16_pages_agrees_with_plain_softmax)      \
     X(attn_at_any_base_agrees_with_direct_rotation)     \
     X(attn_of_q8_pages_is_within_tolerance)             \

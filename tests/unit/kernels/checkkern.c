@@ -1,6 +1,7 @@
 /* checkkern: every kernel table against the reference, bit for bit, and the benchmark.
  *
- * checkkern            run the tests for every table that this CPU can execute
+ * checkkern            run the tests for every table that this CPU can execute, and those of the
+ *                      matrix product for twins of tables that it cannot (twins.h)
  * checkkern --bench [ISA [PATTERN]]   print times; ISA selects one table, PATTERN lines that begin
  *                                     with or contain it
  *
@@ -9,10 +10,6 @@
 #include <string.h>
 
 #include "tests/unit/kernels/check.h"
-
-enum {
-    TABLES_MAX = 8
-};
 
 const char *check_pattern = "";
 static const struct ingle_kernels *current;
@@ -31,12 +28,13 @@ static int set_table(void **state)
 
 #define CHECK_ENTRY(name) cmocka_unit_test(name),
 static const struct CMUnitTest table_tests[] = {CHECK_TESTS(CHECK_ENTRY)};
+static const struct CMUnitTest matmul_tests[] = {CHECK_MATMUL_TESTS(CHECK_ENTRY)};
 static const struct CMUnitTest once_tests[] = {CHECK_ONCE_TESTS(CHECK_ENTRY)};
 
 int main(int argc, char **argv)
 {
-    const struct ingle_kernels *tables[TABLES_MAX];
-    uint32_t n = ingle_kernels_all(tables, TABLES_MAX);
+    const struct ingle_kernels *tables[CHECK_TABLES_MAX], *twins[CHECK_TABLES_MAX];
+    uint32_t n = ingle_kernels_all(tables, CHECK_TABLES_MAX), n_twins = check_twins(twins);
     if (argc > 1 && strcmp(argv[1], "--bench") == 0) {
         check_pattern = argc > 3 ? argv[3] : "";
         bench_machine();
@@ -49,12 +47,21 @@ int main(int argc, char **argv)
                 bench_matmul(tables[i]);
             }
         }
+        for (uint32_t i = 0; i < n_twins; i++) {
+            if (argc > 2 && strcmp(argv[2], twins[i]->isa) == 0) {
+                bench_matmul(twins[i]);
+            }
+        }
         return 0;
     }
     int failed = cmocka_run_group_tests_name("all", once_tests, NULL, NULL);
     for (uint32_t i = 0; i < n; i++) {
         current = tables[i];
         failed += cmocka_run_group_tests_name(tables[i]->isa, table_tests, set_table, NULL);
+    }
+    for (uint32_t i = 0; i < n_twins; i++) {
+        current = twins[i];
+        failed += cmocka_run_group_tests_name(twins[i]->isa, matmul_tests, set_table, NULL);
     }
     return failed != 0;
 }
