@@ -6,15 +6,12 @@
  * of six rows and two tiles keeps twelve integer and twelve float accumulators in registers. */
 #include <string.h>
 
-#include "kernels/isa.h"
-#include "kernels/x86/matmul.h"
-#include "kernels/x86/tile_avx512.h"
+#include "kernels/x86/matmul_zmm.h"
 
 enum {
     FEW = INGLE_MM_FEW,
-    PAIR = 2,
     GROUP = 6, /* rows of a register tile */
-    GROUP_FLOAT = 8,
+    GROUP_FLOAT = INGLE_MM_GROUP_FLOAT_AVX512,
 };
 
 /* ---- few rows ---- */
@@ -84,15 +81,6 @@ INGLE_INLINE __m512 block_row(enum ingle_wtype type, bool two, const uint8_t *x,
         }
     }
     return acc;
-}
-
-INGLE_INLINE void store_tile(const struct ingle_mm_out *out, uint64_t row, __m512 acc)
-{
-    __mmask16 mask = (__mmask16)((1u << out->n) - 1u);
-    if (out->bias) {
-        acc = _mm512_add_ps(acc, _mm512_maskz_loadu_ps(mask, out->bias));
-    }
-    _mm512_mask_storeu_ps(out->y + row * out->stride, mask, acc);
 }
 
 /* Rows [row0, row0 + rows) against one tile. Rows beyond T are computed again from the last one and
@@ -184,16 +172,11 @@ INGLE_INLINE void decode_tile(enum ingle_wtype type, const struct ingle_mm_decod
     }
 }
 
-/* The sums of row r of a group, to where they go on or end. */
 INGLE_INLINE void end_row(const struct ingle_mm_group *group, int r, const __m512 acc[PAIR])
 {
 #pragma GCC unroll 2
     for (int p = 0; p < PAIR; p++) {
-        if (group->out) {
-            store_tile(&group->out[p], group->row + (uint64_t)r, acc[p]);
-        } else {
-            _mm512_store_ps(group->acc + (PAIR * r + p) * 16, acc[p]);
-        }
+        end_tile(group, r, p, acc[p]);
     }
 }
 
@@ -382,7 +365,7 @@ INGLE_INLINE void group_panel_float(const int rows, const struct ingle_mm_group 
     FEW_INSTANCE(type, 1, 8)
 INGLE_MM_QUANTISED(FEW_INSTANCES)
 
-static ingle_mm_few_fn *few_fn(enum ingle_wtype type, bool two, uint32_t rows)
+ingle_mm_few_fn *ingle_mm_few_avx512(enum ingle_wtype type, bool two, uint32_t rows)
 {
 #define FEW_ROWS(type, two)                                                         \
     {                                                                               \
@@ -416,7 +399,7 @@ static ingle_mm_decode_fn *decode_fn(enum ingle_wtype type)
     }
 INGLE_MM_ALL(DECODE_FLOAT_INSTANCE)
 
-static ingle_mm_decode_fn *decode_float_fn(enum ingle_wtype type)
+ingle_mm_decode_fn *ingle_mm_decode_float_avx512(enum ingle_wtype type)
 {
 #define DECODE_FLOAT_ENTRY(type) [INGLE_W_##type] = decode_float_##type,
     static ingle_mm_decode_fn *const fns[INGLE_W_COUNT] = {INGLE_MM_ALL(DECODE_FLOAT_ENTRY)};
@@ -472,7 +455,7 @@ GROUP_FLOAT_INSTANCE(6)
 GROUP_FLOAT_INSTANCE(7)
 GROUP_FLOAT_INSTANCE(8)
 
-static ingle_mm_group_fn *group_float_fn(uint32_t rows)
+ingle_mm_group_fn *ingle_mm_group_float_avx512(uint32_t rows)
 {
     static ingle_mm_group_fn *const fns[GROUP_FLOAT] = {group_float_1, group_float_2, group_float_3,
                                                         group_float_4, group_float_5, group_float_6,
@@ -484,14 +467,14 @@ void ingle_matmul_avx512(const struct ingle_op *op, const struct ingle_worker *w
 {
     static const struct ingle_mm_isa isa = {.pair = PAIR,
                                             .few = FEW,
-                                            .few_max = 16,
+                                            .few_max = INGLE_MM_FEW_MAX,
                                             .group_float = GROUP_FLOAT,
                                             .group = GROUP,
-                                            .few_fn = few_fn,
+                                            .few_fn = ingle_mm_few_avx512,
                                             .decode_fn = decode_fn,
                                             .group_fn = group_fn,
-                                            .decode_float_fn = decode_float_fn,
-                                            .group_float_fn = group_float_fn,
+                                            .decode_float_fn = ingle_mm_decode_float_avx512,
+                                            .group_float_fn = ingle_mm_group_float_avx512,
                                             .glu_put = ingle_glu_put_avx512};
     ingle_mm_run(&isa, op, worker);
 }
