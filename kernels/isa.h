@@ -44,6 +44,9 @@ ingle_glu_put_fn ingle_glu_put_avx512;
 ingle_op_fn ingle_qkv_store_avx512, ingle_kv_seal_avx512, ingle_attn_avx512, ingle_head_avx512;
 ingle_row_stat_fn ingle_row_stat_avx512;
 
+ingle_op_fn ingle_matmul_amx, ingle_head_amx;
+ingle_row_stat_fn ingle_row_stat_amx;
+
 /* Tables of this machine's instruction sets that this CPU can execute, slowest first; returns how
  * many were written to ret. */
 uint32_t ingle_kernels_isa(const struct ingle_kernels *ret[], uint32_t max);

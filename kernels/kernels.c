@@ -1,5 +1,6 @@
 /* Owns the reference table and the choice of a table. The tables are constants: choosing one reads
- * CPUID and writes nothing, so any thread may ask at any time. */
+ * CPUID, asks the system for AMX's registers and writes nothing, so any thread may ask at any time.
+ */
 #include "kernels/kernels.h"
 
 #include <math.h>

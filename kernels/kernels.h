@@ -265,7 +265,7 @@ typedef struct ingle_row_stat ingle_row_stat_fn(const float *x, uint32_t n);
 struct ingle_row_stat ingle_row_stat_merge(const struct ingle_row_stat *part, uint32_t n);
 
 struct ingle_kernels {
-    const char *isa; /* "ref", "avx2", "avxvnni", "avx512vnni" */
+    const char *isa; /* "ref", "avx2", "avxvnni", "avx512vnni", "amx" */
     ingle_op_fn *op[INGLE_K_COUNT];
     ingle_row_stat_fn *row_stat;
 };

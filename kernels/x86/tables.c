@@ -3,6 +3,8 @@
  * one stands in. */
 #include <cpuid.h>
 #include <stddef.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "kernels/isa.h"
 
@@ -55,6 +57,23 @@ static const struct ingle_kernels table_avx512 = {
     .row_stat = ingle_row_stat_avx512,
 };
 
+/* Tile products of 8-bit integers for many rows. */
+static const struct ingle_kernels table_amx = {
+    .isa = "amx",
+    .op =
+        {
+            [INGLE_K_EMBED] = ingle_embed_avx512,
+            [INGLE_K_NORM] = ingle_norm_avx512,
+            [INGLE_K_QUANT] = ingle_quant_avx512,
+            [INGLE_K_MATMUL] = ingle_matmul_amx,
+            [INGLE_K_QKV_STORE] = ingle_qkv_store_avx512,
+            [INGLE_K_KV_SEAL] = ingle_kv_seal_avx512,
+            [INGLE_K_ATTN] = ingle_attn_avx512,
+            [INGLE_K_HEAD] = ingle_head_amx,
+        },
+    .row_stat = ingle_row_stat_amx,
+};
+
 /* __builtin_cpu_supports also asks whether the system saves the registers; F16C it does not know
  * in every compiler. */
 static bool has_avx2(void)
@@ -79,6 +98,23 @@ static bool has_avx512(void)
            __builtin_cpu_supports("avx512vnni");
 }
 
+/* Tiles are 8 KiB of state for each thread, which the system saves only for a process that has
+ * asked to use them. Asking holds for all its threads, and asking again changes nothing. A system
+ * that knows nothing of them, or has too little room where a thread's signals are handled, refuses.
+ */
+static bool has_amx(void)
+{
+    enum {
+        TILE_INT8 = 1 << 24 | 1 << 25, /* EDX of leaf 7 */
+        REQ_XCOMP_PERM = 0x1023,       /* arch_prctl */
+        XTILEDATA = 18
+    };
+    unsigned int eax, ebx, ecx, edx;
+    return has_avx512() && __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 &&
+           (edx & TILE_INT8) == TILE_INT8 &&
+           syscall(SYS_arch_prctl, REQ_XCOMP_PERM, XTILEDATA) == 0;
+}
+
 uint32_t ingle_kernels_isa(const struct ingle_kernels *ret[], uint32_t max)
 {
     uint32_t n = 0;
@@ -90,6 +126,9 @@ uint32_t ingle_kernels_isa(const struct ingle_kernels *ret[], uint32_t max)
     }
     if (n < max && has_avx512()) {
         ret[n++] = &table_avx512;
+    }
+    if (n < max && has_amx()) {
+        ret[n++] = &table_amx;
     }
     return n;
 }

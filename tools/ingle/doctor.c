@@ -103,7 +103,7 @@ static void check_cpu(struct report *r)
     char model[128] = "unknown", flags[8192] = "", found[512];
     char *text;
     size_t bytes, used;
-    bool avx2;
+    bool avx2, vnni;
     const char *isa;
 
     if (file_read("/proc/cpuinfo", 1 << 24, &text, &bytes) == 0) {
@@ -119,10 +119,12 @@ static void check_cpu(struct report *r)
         }
     }
     avx2 = has_word(flags, "avx2") && has_word(flags, "fma") && has_word(flags, "f16c");
-    isa = !avx2                            ? "ref"
-          : has_word(flags, "avx512_vnni") ? "avx512vnni"
-          : has_word(flags, "avx_vnni")    ? "avxvnni"
-                                           : "avx2";
+    vnni = has_word(flags, "avx512_vnni");
+    isa = !avx2                                 ? "ref"
+          : vnni && has_word(flags, "amx_int8") ? "amx"
+          : vnni                                ? "avx512vnni"
+          : has_word(flags, "avx_vnni")         ? "avxvnni"
+                                                : "avx2";
     say(r, "cpu", avx2 ? VERDICT_OK : VERDICT_WARN, found,
         avx2 ? NULL : "without AVX2 the plain C kernels serve: correct, and slow");
     say(r, "kernels", VERDICT_OK, isa, NULL);
