@@ -5,22 +5,36 @@
 #include "tests/unit/kernels/check.h"
 #include "tests/unit/kernels/twins.h"
 
-static struct ingle_kernels avxvnni_evex;
+static const struct {
+    const char *isa;
+    ingle_op_fn *matmul, *head;
+    ingle_row_stat_fn *row_stat;
+} twins[] = {
+    {"avxvnni-evex", ingle_matmul_avxvnni_evex, ingle_head_avxvnni_evex,
+     ingle_row_stat_avxvnni_evex},
+    {"amx-emulated", ingle_matmul_amx_emulated, ingle_head_amx_emulated,
+     ingle_row_stat_amx_emulated},
+};
+
+enum {
+    TWINS = sizeof twins / sizeof twins[0]
+};
+static struct ingle_kernels twin_tables[TWINS];
 
 uint32_t check_twins(const struct ingle_kernels *ret[])
 {
-    const struct ingle_kernels *tables[CHECK_TABLES_MAX];
+    const struct ingle_kernels *tables[CHECK_TABLES_MAX], *base = NULL;
     uint32_t n = ingle_kernels_all(tables, CHECK_TABLES_MAX);
     for (uint32_t i = 0; i < n; i++) {
-        if (strcmp(tables[i]->isa, "avx512vnni") == 0) {
-            avxvnni_evex = *tables[i];
-            avxvnni_evex.isa = "avxvnni-evex";
-            avxvnni_evex.op[INGLE_K_MATMUL] = ingle_matmul_avxvnni_evex;
-            avxvnni_evex.op[INGLE_K_HEAD] = ingle_head_avxvnni_evex;
-            avxvnni_evex.row_stat = ingle_row_stat_avxvnni_evex;
-            ret[0] = &avxvnni_evex;
-            return 1;
-        }
+        base = strcmp(tables[i]->isa, "avx512vnni") == 0 ? tables[i] : base;
     }
-    return 0;
+    for (uint32_t i = 0; base && i < TWINS; i++) {
+        twin_tables[i] = *base;
+        twin_tables[i].isa = twins[i].isa;
+        twin_tables[i].op[INGLE_K_MATMUL] = twins[i].matmul;
+        twin_tables[i].op[INGLE_K_HEAD] = twins[i].head;
+        twin_tables[i].row_stat = twins[i].row_stat;
+        ret[i] = &twin_tables[i];
+    }
+    return base ? TWINS : 0;
 }

@@ -9,4 +9,8 @@
 ingle_op_fn ingle_matmul_avxvnni_evex, ingle_head_avxvnni_evex;
 ingle_row_stat_fn ingle_row_stat_avxvnni_evex;
 
+/* matmul_amx.c with the tile instructions emulated (amx_emulated.h). */
+ingle_op_fn ingle_matmul_amx_emulated, ingle_head_amx_emulated;
+ingle_row_stat_fn ingle_row_stat_amx_emulated;
+
 #endif

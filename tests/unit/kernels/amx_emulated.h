@@ -1,0 +1,106 @@
+/* The tile instructions of AMX in plain C, for the twin of matmul_amx.c, as the instruction set's
+ * manual defines them. What the processor answers with an invalid instruction fails an assertion:
+ * tiles without a configuration, shapes that do not fit one another. */
+#ifndef INGLE_TESTS_UNIT_KERNELS_AMX_EMULATED_H
+#define INGLE_TESTS_UNIT_KERNELS_AMX_EMULATED_H
+#include <assert.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <immintrin.h>
+
+#include "tests/unit/kernels/twins.h"
+
+struct amx_tile {
+    uint32_t rows, row_bytes; /* 0: not configured */
+    uint8_t byte[16][64];
+};
+static _Thread_local struct amx_tile amx_tile[8];
+
+static inline struct amx_tile *amx_configured(int i)
+{
+    assert(i >= 0 && i < 8 && amx_tile[i].rows != 0);
+    return &amx_tile[i];
+}
+
+static inline void amx_release(void)
+{
+    memset(amx_tile, 0, sizeof amx_tile);
+}
+
+static inline void amx_loadconfig(const void *config)
+{
+    const uint8_t *bytes = config;
+    assert(bytes[0] == 1 && bytes[1] == 0);
+    amx_release();
+    for (int i = 0; i < 16; i++) {
+        uint16_t row_bytes;
+        memcpy(&row_bytes, bytes + 16 + 2 * i, sizeof row_bytes);
+        uint8_t rows = bytes[48 + i];
+        assert(bytes[2 + i % 14] == 0 && rows <= 16 && row_bytes <= 64);
+        assert((rows == 0) == (row_bytes == 0) && (i < 8 || rows == 0));
+        if (i < 8) {
+            amx_tile[i].rows = rows;
+            amx_tile[i].row_bytes = row_bytes;
+        }
+    }
+}
+
+static inline void amx_loadd(int i, const void *base, uint64_t stride)
+{
+    struct amx_tile *tile = amx_configured(i);
+    memset(tile->byte, 0, sizeof tile->byte);
+    for (uint32_t r = 0; r < tile->rows; r++) {
+        memcpy(tile->byte[r], (const uint8_t *)base + r * stride, tile->row_bytes);
+    }
+}
+
+static inline void amx_stored(int i, void *base, uint64_t stride)
+{
+    const struct amx_tile *tile = amx_configured(i);
+    for (uint32_t r = 0; r < tile->rows; r++) {
+        memcpy((uint8_t *)base + r * stride, tile->byte[r], tile->row_bytes);
+    }
+}
+
+static inline void amx_zero(int i)
+{
+    memset(amx_configured(i)->byte, 0, sizeof amx_tile[i].byte);
+}
+
+/* C[m][n] += sum over k, j of A[m][4 k + j] * B[k][4 n + j], both signed. */
+static inline void amx_dpbssd(int ci, int ai, int bi)
+{
+    struct amx_tile *c = amx_configured(ci);
+    const struct amx_tile *a = amx_configured(ai), *b = amx_configured(bi);
+    assert(ci != ai && ci != bi && ai != bi);
+    assert(a->row_bytes % 4 == 0 && b->row_bytes % 4 == 0 && c->row_bytes % 4 == 0);
+    assert(c->rows == a->rows && c->row_bytes == b->row_bytes && a->row_bytes / 4 == b->rows);
+    for (uint32_t m = 0; m < c->rows; m++) {
+        int32_t sum[16];
+        memcpy(sum, c->byte[m], sizeof sum);
+        for (uint32_t k = 0; k < b->rows; k++) {
+            for (uint32_t n = 0; n < b->row_bytes; n++) {
+                sum[n / 4] += (int8_t)a->byte[m][4 * k + n % 4] * (int8_t)b->byte[k][n];
+            }
+        }
+        memcpy(c->byte[m], sum, sizeof sum);
+    }
+}
+
+/* NOLINTBEGIN(readability-identifier-naming): the intrinsics' names */
+#undef _tile_loadconfig
+#undef _tile_release
+#undef _tile_loadd
+#undef _tile_stored
+#undef _tile_zero
+#undef _tile_dpbssd
+#define _tile_loadconfig amx_loadconfig
+#define _tile_release    amx_release
+#define _tile_loadd      amx_loadd
+#define _tile_stored     amx_stored
+#define _tile_zero       amx_zero
+#define _tile_dpbssd     amx_dpbssd
+/* NOLINTEND(readability-identifier-naming) */
+
+#endif
