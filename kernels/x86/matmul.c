@@ -158,50 +158,11 @@ static struct ingle_mm_out tile_out(const struct ingle_arg_matmul *arg, uint32_t
                                  .n = left < INGLE_TILE_ROWS ? (uint32_t)left : INGLE_TILE_ROWS};
 }
 
-/* One tile against all rows; few->tile, next and out are set. */
-static void tile_few(const struct ingle_mm_isa *isa, const struct ingle_matrix *w,
-                     struct ingle_mm_few *few)
-{
-    few->shape = ingle_tile_shape(w->type, w->cols);
-    few->ahead = (few->shape.bytes / few->shape.blocks + 63) / 64 * 64;
-    for (uint32_t row = 0, rows; row < few->row_end; row += rows) {
-        rows = even_piece(few->row_end - row, isa->few);
-        few->row0 = row;
-        isa->few_fn(w->type, few->x->mode == INGLE_ACT_INT16, rows)(few);
-        few->ahead = 0;
-    }
-}
-
-static bool goes_few(const struct ingle_mm_isa *isa, const struct ingle_arg_matmul *arg, uint32_t i)
-{
-    return arg->T <= isa->few_max && arg->x->mode != INGLE_ACT_F32 &&
-           !ingle_wtype_is_float(arg->w[i].type);
-}
-
-/* The integer half of gate and up in an op of few rows whose other half goes by strips. */
-static void strip_few(const struct strip *strip)
-{
-    const struct ingle_matrix *w = &strip->arg->w[strip->i];
-    const uint32_t pair = strip->isa->pair;
-    struct ingle_mm_few few = {.x = strip->arg->x, .row_end = strip->n_rows};
-    assert(!strip->out && strip->row0 == 0);
-    for (uint32_t p = 0; p < pair; p++) {
-        few.tile = tile_at(w, strip->tile + p);
-        few.next = p + 1 < pair ? tile_at(w, strip->tile + p + 1) : strip->next;
-        few.out = (struct ingle_mm_out){.y = strip->acc + p * INGLE_TILE_ROWS,
-                                        .stride = (uint64_t)pair * INGLE_TILE_ROWS,
-                                        .n = INGLE_TILE_ROWS};
-        tile_few(strip->isa, w, &few);
-    }
-}
-
 static void strip_run(const struct strip *strip)
 {
     const struct ingle_arg_matmul *arg = strip->arg;
     if (arg->x->mode == INGLE_ACT_F32 || ingle_wtype_is_float(arg->w[strip->i].type)) {
         strip_float(strip);
-    } else if (goes_few(strip->isa, arg, strip->i)) {
-        strip_few(strip);
     } else {
         strip_int(strip);
     }
@@ -233,6 +194,20 @@ static void tiles_many(const struct ingle_mm_isa *isa, const struct ingle_arg_ma
     }
 }
 
+/* One tile against all rows; few->tile, next and out are set. */
+static void tile_few(const struct ingle_mm_isa *isa, const struct ingle_matrix *w,
+                     struct ingle_mm_few *few)
+{
+    few->shape = ingle_tile_shape(w->type, w->cols);
+    few->ahead = (few->shape.bytes / few->shape.blocks + 63) / 64 * 64;
+    for (uint32_t row = 0, rows; row < few->row_end; row += rows) {
+        rows = even_piece(few->row_end - row, isa->few);
+        few->row0 = row;
+        isa->few_fn(w->type, few->x->mode == INGLE_ACT_INT16, rows)(few);
+        few->ahead = 0;
+    }
+}
+
 static void tiles_few(const struct ingle_mm_isa *isa, const struct ingle_arg_matmul *arg,
                       uint32_t i, uint64_t from, uint64_t to)
 {
@@ -244,6 +219,12 @@ static void tiles_few(const struct ingle_mm_isa *isa, const struct ingle_arg_mat
         few.out = tile_out(arg, i, tile);
         tile_few(isa, w, &few);
     }
+}
+
+static bool goes_few(const struct ingle_mm_isa *isa, const struct ingle_arg_matmul *arg, uint32_t i)
+{
+    return arg->T <= isa->few_max && arg->x->mode != INGLE_ACT_F32 &&
+           !ingle_wtype_is_float(arg->w[i].type);
 }
 
 /* ---- gate and up: a group of 32 columns is two tiles of each ---- */

@@ -76,8 +76,8 @@ struct ingle_mm_isa {
     uint32_t pair;         /* tiles of a panel */
     uint32_t few, few_max; /* rows of one few call; rows of an op up to which it is used, <= 16 */
     uint32_t group, group_float; /* rows of a group of codes, of floats, at most */
-    bool whole; /* groups of codes have `group` rows (<= few_max) always: the last of a strip begins
-                 * with rows of the one before it, and skips them */
+    bool whole; /* groups of codes always have `group` rows: the last of a strip begins with rows of
+                 * the one before it, and skips them */
     ingle_mm_few_fn *(*few_fn)(enum ingle_wtype type, bool two, uint32_t rows);
     ingle_mm_decode_fn *(*decode_fn)(enum ingle_wtype type);
     ingle_mm_group_fn *(*group_fn)(enum ingle_wtype type, bool two, uint32_t rows);

@@ -11,7 +11,7 @@
 enum {
     FEW = INGLE_MM_FEW,
     GROUP = 6, /* rows of a register tile */
-    GROUP_FLOAT = INGLE_MM_GROUP_FLOAT_AVX512,
+    GROUP_FLOAT = 8,
 };
 
 /* ---- few rows ---- */
@@ -365,7 +365,7 @@ INGLE_INLINE void group_panel_float(const int rows, const struct ingle_mm_group 
     FEW_INSTANCE(type, 1, 8)
 INGLE_MM_QUANTISED(FEW_INSTANCES)
 
-ingle_mm_few_fn *ingle_mm_few_avx512(enum ingle_wtype type, bool two, uint32_t rows)
+static ingle_mm_few_fn *few_fn(enum ingle_wtype type, bool two, uint32_t rows)
 {
 #define FEW_ROWS(type, two)                                                         \
     {                                                                               \
@@ -399,7 +399,7 @@ static ingle_mm_decode_fn *decode_fn(enum ingle_wtype type)
     }
 INGLE_MM_ALL(DECODE_FLOAT_INSTANCE)
 
-ingle_mm_decode_fn *ingle_mm_decode_float_avx512(enum ingle_wtype type)
+static ingle_mm_decode_fn *decode_float_fn(enum ingle_wtype type)
 {
 #define DECODE_FLOAT_ENTRY(type) [INGLE_W_##type] = decode_float_##type,
     static ingle_mm_decode_fn *const fns[INGLE_W_COUNT] = {INGLE_MM_ALL(DECODE_FLOAT_ENTRY)};
@@ -455,7 +455,7 @@ GROUP_FLOAT_INSTANCE(6)
 GROUP_FLOAT_INSTANCE(7)
 GROUP_FLOAT_INSTANCE(8)
 
-ingle_mm_group_fn *ingle_mm_group_float_avx512(uint32_t rows)
+static ingle_mm_group_fn *group_float_fn(uint32_t rows)
 {
     static ingle_mm_group_fn *const fns[GROUP_FLOAT] = {group_float_1, group_float_2, group_float_3,
                                                         group_float_4, group_float_5, group_float_6,
@@ -470,11 +470,11 @@ void ingle_matmul_avx512(const struct ingle_op *op, const struct ingle_worker *w
                                             .few_max = INGLE_MM_FEW_MAX,
                                             .group_float = GROUP_FLOAT,
                                             .group = GROUP,
-                                            .few_fn = ingle_mm_few_avx512,
+                                            .few_fn = few_fn,
                                             .decode_fn = decode_fn,
                                             .group_fn = group_fn,
-                                            .decode_float_fn = ingle_mm_decode_float_avx512,
-                                            .group_float_fn = ingle_mm_group_float_avx512,
+                                            .decode_float_fn = decode_float_fn,
+                                            .group_float_fn = group_float_fn,
                                             .glu_put = ingle_glu_put_avx512};
     ingle_mm_run(&isa, op, worker);
 }

@@ -1,5 +1,4 @@
-/* What the matrix products with registers of 512 bits share: where sums go, and the functions of
- * matmul_avx512.c that another product of few rows or floats uses as they are. */
+/* What the matrix products with registers of 512 bits share: where sums go. */
 #ifndef INGLE_KERNELS_X86_MATMUL_ZMM_H
 #define INGLE_KERNELS_X86_MATMUL_ZMM_H
 #include "kernels/isa.h"
@@ -9,11 +8,6 @@
 enum {
     PAIR = 2 /* tiles of a panel */
 };
-
-ingle_mm_few_fn *ingle_mm_few_avx512(enum ingle_wtype type, bool two, uint32_t rows);
-ingle_mm_decode_fn *ingle_mm_decode_float_avx512(enum ingle_wtype type);
-ingle_mm_group_fn *ingle_mm_group_float_avx512(uint32_t rows);
-#define INGLE_MM_GROUP_FLOAT_AVX512 8
 
 INGLE_INLINE void store_tile(const struct ingle_mm_out *out, uint64_t row, __m512 acc)
 {

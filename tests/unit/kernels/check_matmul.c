@@ -57,8 +57,8 @@ static void compare(const struct ingle_kernels *table, struct ingle_op *op, uint
 
 void matmul_equals_reference(void **state)
 {
-    static const uint32_t tokens[] = {0,  1,  2,  3,  4,  5,  6,  7,  8, 9,
-                                      11, 12, 13, 16, 17, 24, 31, 33, 65};
+    static const uint32_t tokens[] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,
+                                      11, 12, 13, 16, 17, 24, 31, 33, 64, 65};
     static const uint32_t rows[] = {1, 15, 16, 17, 33, 80, 112};
     static const uint32_t blocks[] = {1, 2, 3, 7, 18};
     const struct ingle_kernels *table = check_table(state);
