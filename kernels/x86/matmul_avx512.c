@@ -210,6 +210,11 @@ INGLE_INLINE void group_panel(bool two, bool halves, bool min, const int rows,
                 if (plane == 0 && !two) {
                     continue;
                 }
+                if (two) {
+                    /* gcc 12 would load for the second plane before the first one is done, and keep
+                     * sums on the stack instead. */
+                    __asm__("" ::: "memory");
+                }
 #pragma GCC unroll 6
                 for (int r = 0; r < rows; r++) {
                     const struct ingle_act_tail *tail = ingle_mm_tail(two, x[r]);
