@@ -76,7 +76,7 @@ class Run(unittest.TestCase):
         return done.stderr.decode()
 
     def test_run_prints_the_answer_alone(self):
-        args = ("run", "-m", "small", "-n", "12", "What is the capital of France?")
+        args = ("run", "-m", "small", "-n", "12", "Explain why the sky is blue.")
         done = subprocess.run(self.r.command(*args), env=self.r.env, capture_output=True,
                               check=True, timeout=120, stdin=subprocess.DEVNULL)
         self.assertEqual(done.stderr, b"")
