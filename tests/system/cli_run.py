@@ -45,6 +45,16 @@ class Terminal:
     def send(self, text):
         os.write(self.fd, text.encode())
 
+    def interrupt(self, prompt):
+        """Ctrl-C, and the prompt that follows. With that key the kernel drops what the terminal has
+        not shown yet, now and then the prompt itself: Enter brings another."""
+        self.send("\x03")
+        try:
+            self.wait_for(prompt, 5)
+        except AssertionError:
+            self.send("\r")
+            self.wait_for(prompt)
+
     def status(self):
         for _ in range(400):
             pid, status = os.waitpid(self.pid, os.WNOHANG)
@@ -201,10 +211,9 @@ class Run(unittest.TestCase):
         t.send("Write a very long story.\r")
         t.wait_for("\n")
         t.wait_for(" ")
-        t.send("\x03")
-        t.wait_for("\n> ")
-        t.send("half a line\x03")
-        t.wait_for("> ")
+        t.interrupt("\n> ")
+        t.send("half a line")
+        t.interrupt("> ")
         t.send("/help\r")
         t.wait_for("/retry")
         t.wait_for("> ")
