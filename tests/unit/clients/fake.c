@@ -354,6 +354,9 @@ static void on_datagram(struct fake *f)
     const char *text;
     size_t bytes;
 
+    if (n < 0 && errno == ECONNRESET) { /* it closed with LIVE unread: its last words come yet */
+        n = recv(f->t.socket, msg, sizeof msg, MSG_DONTWAIT);
+    }
     if (n <= 0) {
         hang_up(f);
         return;
