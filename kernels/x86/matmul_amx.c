@@ -141,12 +141,7 @@ INGLE_INLINE void group_tile(const struct ingle_mm_group *group, int p)
             acc[r] = _mm512_fmadd_ps(sum, _mm512_mul_ps(d, scale), acc[r]);
         }
     }
-#pragma GCC unroll 16
-    for (int r = 0; r < GROUP; r++) {
-        if ((uint32_t)r >= group->skip) {
-            end_tile(group, r, p, acc[r]);
-        }
-    }
+    end_tile(group, p, GROUP, (int)group->skip, acc, 1);
 }
 
 static void group_tiles(const struct ingle_mm_group *group)

@@ -172,11 +172,11 @@ INGLE_INLINE void decode_tile(enum ingle_wtype type, const struct ingle_mm_decod
     }
 }
 
-INGLE_INLINE void end_row(const struct ingle_mm_group *group, int r, const __m512 acc[PAIR])
+INGLE_INLINE void end_rows(const struct ingle_mm_group *group, const int rows, __m512 acc[][PAIR])
 {
 #pragma GCC unroll 2
     for (int p = 0; p < PAIR; p++) {
-        end_tile(group, r, p, acc[p]);
+        end_tile(group, p, rows, 0, acc[0] + p, PAIR);
     }
 }
 
@@ -279,10 +279,7 @@ INGLE_INLINE void group_panel(bool two, bool halves, bool min, const int rows,
             x[r] += group_bytes;
         }
     }
-#pragma GCC unroll 6
-    for (int r = 0; r < rows; r++) {
-        end_row(group, r, acc[r]);
-    }
+    end_rows(group, rows, acc);
 }
 
 /* ---- floats ---- */
@@ -342,10 +339,7 @@ INGLE_INLINE void group_panel_float(const int rows, const struct ingle_mm_group 
             acc[r][1] = _mm512_add_ps(acc[r][1], _mm512_mul_ps(w1, value));
         }
     }
-#pragma GCC unroll 8
-    for (int r = 0; r < rows; r++) {
-        end_row(group, r, acc[r]);
-    }
+    end_rows(group, rows, acc);
 }
 
 /* ---- instances ---- */

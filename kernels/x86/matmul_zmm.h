@@ -18,13 +18,37 @@ INGLE_INLINE void store_tile(const struct ingle_mm_out *out, uint64_t row, __m51
     _mm512_mask_storeu_ps(out->y + row * out->stride, mask, acc);
 }
 
-/* The sums of row r of a group and tile p of its panel, to where they go on or end. */
-INGLE_INLINE void end_tile(const struct ingle_mm_group *group, int r, int p, __m512 acc)
+/* Rows [skip, rows) of a group's sums in tile p of its panel, to where they go on or end; row r's lie
+ * at acc[r * step]. What `group` points to is read before anything is written: the compiler cannot
+ * know that y is not it. */
+INGLE_INLINE void end_tile(const struct ingle_mm_group *group, const int p, const int rows,
+                           const int skip, __m512 *acc, const int step)
 {
-    if (group->out) {
-        store_tile(&group->out[p], group->row + (uint64_t)r, acc);
-    } else {
-        _mm512_store_ps(group->acc + (PAIR * r + p) * 16, acc);
+    if (!group->out) {
+        float *sums = group->acc;
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; r++) {
+            if (r >= skip) {
+                _mm512_store_ps(sums + (PAIR * r + p) * 16, acc[r * step]);
+            }
+        }
+        return;
+    }
+    const struct ingle_mm_out out = group->out[p];
+    const __mmask16 mask = (__mmask16)((1u << out.n) - 1u);
+    float *y = out.y + group->row * out.stride;
+    if (out.bias) {
+        const __m512 bias = _mm512_maskz_loadu_ps(mask, out.bias);
+#pragma GCC unroll 16
+        for (int r = 0; r < rows; r++) {
+            acc[r * step] = _mm512_add_ps(acc[r * step], bias);
+        }
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r++) {
+        if (r >= skip) {
+            _mm512_mask_storeu_ps(y + (uint64_t)r * out.stride, mask, acc[r * step]);
+        }
     }
 }
 
