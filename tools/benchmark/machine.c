@@ -8,10 +8,12 @@
 #include <math.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -20,9 +22,10 @@
 #include "tools/benchmark/bench.h"
 #include "tools/benchmark/machine_work.h"
 
-#define THREADS_MAX  256
-#define PASSES       25           /* of some 15 ms: one of them is left alone by everybody */
-#define BUFFER_BYTES (512u << 20) /* of all threads together: many times any cache we expect */
+#define THREADS_MAX     256
+#define PASSES          25 /* of some 15 ms: one of them is left alone by everybody */
+#define HUGE_PAGE_BYTES (2u << 20)
+#define BUFFER_BYTES    (512u << 20) /* of all threads together: many times any cache we expect */
 
 int machine_cores(void)
 {
@@ -64,30 +67,61 @@ static void read_plain(struct machine_worker *w)
 
 /* ---- several threads ------------------------------------------------------------------------- */
 
+struct machine_team {
+    pthread_barrier_t barrier;
+    uint32_t n;
+    _Atomic uint32_t awake; /* every thread adds, all read; never reset */
+};
+
+/* The barrier wakes threads one after the other, some tenths of a millisecond apart; the counter
+ * lets them start at once. */
+static void pass(struct machine_worker *w, uint32_t number)
+{
+    struct machine_team *team = w->team;
+
+    (void)pthread_barrier_wait(&team->barrier);
+    atomic_fetch_add(&team->awake, 1);
+    while (atomic_load(&team->awake) < (number + 1) * team->n) {
+    }
+    w->start_ns = bench_now_ns();
+    w->work(w);
+    w->end_ns = bench_now_ns();
+    (void)pthread_barrier_wait(&team->barrier);
+}
+
 static void *run(void *arg)
 {
-    struct machine_worker *w = arg;
-
-    for (int pass = 0; pass < PASSES; pass++) {
-        (void)pthread_barrier_wait(w->barrier);
-        w->work(w);
-        (void)pthread_barrier_wait(w->barrier);
+    for (uint32_t i = 0; i < PASSES; i++) {
+        pass(arg, i);
     }
     return NULL;
+}
+
+/* Seconds from the first start to the last end of the last pass. No thread's own clock would do: it
+ * may come out of the barrier when another has half its work behind it. */
+static double pass_seconds(const struct machine_worker *workers, int n)
+{
+    uint64_t start = workers[0].start_ns, end = workers[0].end_ns;
+
+    for (int i = 1; i < n; i++) {
+        start = workers[i].start_ns < start ? workers[i].start_ns : start;
+        end = workers[i].end_ns > end ? workers[i].end_ns : end;
+    }
+    return (double)(end - start) / 1e9;
 }
 
 /* Seconds of the best pass in which every thread does its work once; NAN: no threads. */
 static double best_pass(struct machine_worker *workers, int n)
 {
-    pthread_barrier_t barrier;
+    struct machine_team team = {.n = (uint32_t)n};
     double best = (double)NAN;
     int started = 0;
 
-    if (pthread_barrier_init(&barrier, NULL, (unsigned)n) != 0) {
+    if (pthread_barrier_init(&team.barrier, NULL, team.n) != 0) {
         return best;
     }
     for (int i = 0; i < n; i++) {
-        workers[i].barrier = &barrier;
+        workers[i].team = &team;
     }
     while (started < n - 1 &&
            pthread_create(&workers[started].thread, NULL, run, &workers[started]) == 0) {
@@ -97,19 +131,15 @@ static double best_pass(struct machine_worker *workers, int n)
         (void)fprintf(stderr, "bench: cannot start %d threads\n", n);
         exit(1);
     }
-    for (int pass = 0; pass < PASSES; pass++) {
-        uint64_t t;
-
-        (void)pthread_barrier_wait(&barrier);
-        t = bench_now_ns();
-        workers[n - 1].work(&workers[n - 1]);
-        (void)pthread_barrier_wait(&barrier);
-        best = fmin(best, (double)(bench_now_ns() - t) / 1e9); /* the number where one is NAN */
+    for (uint32_t i = 0; i < PASSES; i++) {
+        /* The others' times of this pass stand until this thread comes to the next barrier. */
+        pass(&workers[n - 1], i);
+        best = fmin(best, pass_seconds(workers, n)); /* the number where one is NAN */
     }
     for (int i = 0; i < started; i++) {
         (void)pthread_join(workers[i].thread, NULL);
     }
-    (void)pthread_barrier_destroy(&barrier);
+    (void)pthread_barrier_destroy(&team.barrier);
     return best;
 }
 
@@ -123,10 +153,11 @@ double machine_read(int n)
 
     n = n < 1 ? 1 : n < THREADS_MAX ? n : THREADS_MAX;
     share = BUFFER_BYTES / (size_t)n / MACHINE_BLOCK_BYTES * MACHINE_BLOCK_BYTES;
-    data = aligned_alloc(MACHINE_BLOCK_BYTES, share * (size_t)n);
+    data = aligned_alloc(HUGE_PAGE_BYTES, BUFFER_BYTES);
     if (data == NULL) {
         return (double)NAN;
     }
+    (void)madvise(data, BUFFER_BYTES, MADV_HUGEPAGE); /* as the runtime's weights lie */
     memset(data, 1, share * (size_t)n);
     for (int i = 0; i < n; i++) {
         workers[i].data = data + share * (size_t)i;

@@ -8,16 +8,18 @@
 
 #define MACHINE_BLOCK_BYTES 512u
 
+struct machine_team; /* of machine.c: where the threads meet */
 struct machine_worker;
 typedef void machine_work_fn(struct machine_worker *w);
 
 struct machine_worker {
     pthread_t thread;
-    pthread_barrier_t *barrier;
+    struct machine_team *team;
     machine_work_fn *work;
     const uint8_t *data; /* of what is read; whole blocks */
     size_t bytes;
-    uint64_t result; /* so that the compiler cannot leave the work out */
+    uint64_t start_ns, end_ns; /* of the last pass */
+    uint64_t result;           /* so that the compiler cannot leave the work out */
 };
 
 /* Eight loads of 64 bytes at a time into eight sums, in whatever registers the caller's target
