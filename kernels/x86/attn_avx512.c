@@ -24,33 +24,28 @@ enum {
     ROW_QUERIES = 6
 };
 
-/* ref/lanes.h: halves are added, i with i + 8, 4, 2, 1. */
-INLINE float tree(__m512 lanes)
-{
-    __m256 a = _mm256_add_ps(_mm512_castps512_ps256(lanes), _mm512_extractf32x8_ps(lanes, 1));
-    __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
-    b = _mm_add_ps(b, _mm_movehl_ps(b, b));
-    return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
-}
-
-/* Sixteen trees at once: lane j of the result is tree(x[j]). */
-INLINE __m512 trees(const __m512 x[LANES])
-{
-    __m512 quad[4], pair[2];
-    for (int s = 0; s < 4; s++) {
-        __m512 t = _mm512_add_ps(_mm512_shuffle_f32x4(x[s], x[4 + s], 0x44),
-                                 _mm512_shuffle_f32x4(x[s], x[4 + s], 0xee));
-        __m512 u = _mm512_add_ps(_mm512_shuffle_f32x4(x[8 + s], x[12 + s], 0x44),
-                                 _mm512_shuffle_f32x4(x[8 + s], x[12 + s], 0xee));
-        quad[s] = _mm512_add_ps(_mm512_shuffle_f32x4(t, u, 0x88), _mm512_shuffle_f32x4(t, u, 0xdd));
+/* One value of each of sixteen queries: lane j of the result is made of the lanes of x[j], combined
+ * in the order of ref/lanes.h: i with i + 8, 4, 2, 1. */
+#define TRANSPOSED(name, COMBINE)                                                                  \
+    INLINE __m512 name(const __m512 x[LANES])                                                      \
+    {                                                                                              \
+        __m512 quad[4], pair[2];                                                                   \
+        for (int s = 0; s < 4; s++) {                                                              \
+            __m512 t = COMBINE(_mm512_shuffle_f32x4(x[s], x[4 + s], 0x44),                         \
+                               _mm512_shuffle_f32x4(x[s], x[4 + s], 0xee));                        \
+            __m512 u = COMBINE(_mm512_shuffle_f32x4(x[8 + s], x[12 + s], 0x44),                    \
+                               _mm512_shuffle_f32x4(x[8 + s], x[12 + s], 0xee));                   \
+            quad[s] = COMBINE(_mm512_shuffle_f32x4(t, u, 0x88), _mm512_shuffle_f32x4(t, u, 0xdd)); \
+        }                                                                                          \
+        for (int s = 0; s < 2; s++) {                                                              \
+            pair[s] = COMBINE(_mm512_shuffle_ps(quad[2 * s], quad[2 * s + 1], 0x44),               \
+                              _mm512_shuffle_ps(quad[2 * s], quad[2 * s + 1], 0xee));              \
+        }                                                                                          \
+        return COMBINE(_mm512_shuffle_ps(pair[0], pair[1], 0x88),                                  \
+                       _mm512_shuffle_ps(pair[0], pair[1], 0xdd));                                 \
     }
-    for (int s = 0; s < 2; s++) {
-        pair[s] = _mm512_add_ps(_mm512_shuffle_ps(quad[2 * s], quad[2 * s + 1], 0x44),
-                                _mm512_shuffle_ps(quad[2 * s], quad[2 * s + 1], 0xee));
-    }
-    return _mm512_add_ps(_mm512_shuffle_ps(pair[0], pair[1], 0x88),
-                         _mm512_shuffle_ps(pair[0], pair[1], 0xdd));
-}
+TRANSPOSED(trees, _mm512_add_ps)
+TRANSPOSED(maxima, _mm512_max_ps)
 
 /* ref/expf.h */
 INLINE __m512 exp16(__m512 x)
@@ -133,36 +128,78 @@ INLINE void store64(float *x, struct row64 row)
     _mm512_storeu_ps(x + 48, row.d);
 }
 
-/* Bits of the tokens that a query sees. */
-static uint64_t seen(const struct ingle_attn_tile *tile, uint32_t query)
+/* Bits of the tokens that each active query sees. */
+static void set_seen(const struct ingle_attn_tile *tile, uint64_t seen[INGLE_TILE_QUERIES])
 {
-    struct ingle_kv_view view = tile->view[query / tile->n_heads];
-    return (view.t1 == S ? ~(uint64_t)0 : ((uint64_t)1 << view.t1) - 1) >> view.t0 << view.t0;
+    for (uint32_t i = 0; i < tile->n_active; i += tile->n_heads) {
+        struct ingle_kv_view view = tile->view[i / tile->n_heads];
+        uint64_t bits = view.t1 == S ? ~(uint64_t)0 : ((uint64_t)1 << view.t1) - 1;
+        for (uint32_t h = 0; h < tile->n_heads; h++) {
+            seen[i + h] = bits >> view.t0 << view.t0;
+        }
+    }
+}
+
+/* What sixteen lanes of a query become one number of, for every active query: the lanes wait here,
+ * because sixteen queries at a time take as many steps as one. */
+struct parts {
+    float lane[(INGLE_TILE_QUERIES + LANES - 1) / LANES * LANES][LANES];
+};
+
+INLINE void put_part(struct parts *parts, uint32_t query, __m512 lanes)
+{
+    _mm512_storeu_ps(parts->lane[query], lanes);
+}
+
+/* Sixteen queries' parts; those of queries that there are not are any numbers. */
+INLINE void load_parts(const struct parts *parts, uint32_t query, __m512 ret_x[LANES])
+{
+    for (uint32_t i = 0; i < LANES; i++) {
+        ret_x[i] = _mm512_loadu_ps(parts->lane[query + i]);
+    }
+}
+
+INLINE __m512 sum_parts(const struct parts *parts, uint32_t query)
+{
+    __m512 x[LANES];
+    load_parts(parts, query, x);
+    return trees(x);
+}
+
+INLINE __m512 max_parts(const struct parts *parts, uint32_t query)
+{
+    __m512 x[LANES];
+    load_parts(parts, query, x);
+    return maxima(x);
+}
+
+/* Which of the sixteen queries from `query` on are active: what the others keep must stay. */
+INLINE __mmask16 active(const struct ingle_attn_tile *tile, uint32_t query)
+{
+    uint32_t left = tile->n_active - query;
+    return (__mmask16)(left < LANES ? (1u << left) - 1 : 0xffffu);
 }
 
 /* The new maximum of every active query, and alpha. */
-static void raise_max(struct ingle_attn_tile *tile)
+static void raise_max(struct ingle_attn_tile *tile, const uint64_t seen[])
 {
     const __m512 least = _mm512_set1_ps(-INFINITY);
-    float max[2 * INGLE_TILE_QUERIES];
+    struct parts max;
 
     for (uint32_t i = 0; i < tile->n_active; i++) {
         struct row64 s = load64(tile->s + i * S);
-        uint64_t mask = seen(tile, i);
+        uint64_t mask = seen[i];
         __m512 ab = _mm512_max_ps(_mm512_mask_mov_ps(least, (__mmask16)mask, s.a),
                                   _mm512_mask_mov_ps(least, (__mmask16)(mask >> 16), s.b));
         __m512 cd = _mm512_max_ps(_mm512_mask_mov_ps(least, (__mmask16)(mask >> 32), s.c),
                                   _mm512_mask_mov_ps(least, (__mmask16)(mask >> 48), s.d));
-        float page_max = _mm512_reduce_max_ps(_mm512_max_ps(ab, cd));
-        max[i] = page_max > tile->m[i] ? page_max : tile->m[i];
+        put_part(&max, i, _mm512_max_ps(ab, cd));
     }
     for (uint32_t i = 0; i < tile->n_active; i += LANES) {
-        uint32_t left = tile->n_active - i;
-        __mmask16 lanes = (__mmask16)(left < LANES ? (1u << left) - 1 : 0xffffu);
-        __m512 now = _mm512_maskz_loadu_ps(lanes, max + i);
-        __m512 alpha = exp16(_mm512_sub_ps(_mm512_maskz_loadu_ps(lanes, tile->m + i), now));
-        _mm512_mask_storeu_ps(tile->alpha + i, lanes, alpha);
-        _mm512_mask_storeu_ps(tile->m + i, lanes, now);
+        __m512 before = _mm512_loadu_ps(tile->m + i);
+        __m512 now = _mm512_max_ps(max_parts(&max, i), before);
+        _mm512_storeu_ps(tile->alpha + i, exp16(_mm512_sub_ps(before, now)));
+        _mm512_mask_storeu_ps(tile->m + i, active(tile, i), now);
     }
 }
 
@@ -171,19 +208,29 @@ INLINE __m512 weight16(__m512 s, __m512 max, uint64_t mask)
     return _mm512_maskz_mov_ps((__mmask16)mask, exp16(_mm512_sub_ps(s, max)));
 }
 
-/* A query's weights from its scores; l takes their sum in. */
-INLINE struct row64 weigh(struct ingle_attn_tile *tile, uint32_t query)
+/* A query's weights in the place of its scores; their sum goes to `sums`. */
+INLINE struct row64 weigh(struct ingle_attn_tile *tile, uint32_t query, uint64_t mask,
+                          struct parts *sums)
 {
     struct row64 s = load64(tile->s + query * S), p;
-    uint64_t mask = seen(tile, query);
     __m512 max = _mm512_set1_ps(tile->m[query]);
     p.a = weight16(s.a, max, mask);
     p.b = weight16(s.b, max, mask >> 16);
     p.c = weight16(s.c, max, mask >> 32);
     p.d = weight16(s.d, max, mask >> 48);
-    tile->l[query] = fmaf(tile->l[query], tile->alpha[query],
-                          tree(_mm512_add_ps(_mm512_add_ps(_mm512_add_ps(p.a, p.b), p.c), p.d)));
+    put_part(sums, query, _mm512_add_ps(_mm512_add_ps(_mm512_add_ps(p.a, p.b), p.c), p.d));
+    store64(tile->s + query * S, p);
     return p;
+}
+
+/* l takes the page's weights in. */
+INLINE void raise_sums(struct ingle_attn_tile *tile, const struct parts *sums)
+{
+    for (uint32_t i = 0; i < tile->n_active; i += LANES) {
+        __m512 l = _mm512_loadu_ps(tile->l + i), alpha = _mm512_loadu_ps(tile->alpha + i);
+        l = _mm512_fmadd_ps(l, alpha, sum_parts(sums, i));
+        _mm512_mask_storeu_ps(tile->l + i, active(tile, i), l);
+    }
 }
 
 /* ---- quantised pages ---------------------------------------------------------------------------
@@ -220,55 +267,77 @@ INLINE void split64(struct row64 folded, __m512 inverse, int8_t *high, int8_t *l
     _mm512_storeu_si512(low, _mm512_permutexvar_epi32(order, _mm512_packs_epi16(la, lb)));
 }
 
-/* Fold one register: v * scale; off takes v * min, top the magnitude. */
-INLINE __m512 fold16(__m512 v, const float *scale, const float *min, __m512 *off, __m512 *top)
+/* What folding scale and min into values v needs to know of them all: the lanes of sum v * min and
+ * of the largest |v * scale|. The products are made again by those who split them. */
+struct fold {
+    struct parts off, top;
+};
+
+INLINE void measure16(__m512 v, const float *scale, const float *min, __m512 *off, __m512 *top)
 {
-    __m512 x = _mm512_mul_ps(v, _mm512_loadu_ps(scale));
     *off = _mm512_fmadd_ps(v, _mm512_loadu_ps(min), *off);
-    *top = _mm512_max_ps(*top, _mm512_abs_ps(x));
-    return x;
+    *top = _mm512_max_ps(*top, _mm512_abs_ps(_mm512_mul_ps(v, _mm512_loadu_ps(scale))));
 }
 
-/* What ends a fold: off, scale and its inverse. */
-INLINE __m512 fold_end(struct ingle_attn_tile *tile, uint32_t query, __m512 off, __m512 top)
+INLINE void measure64(struct fold *fold, uint32_t query, struct row64 v, const float *scale,
+                      const float *min)
 {
-    float max = _mm512_reduce_max_ps(top);
-    bool some = max >= INGLE_KV_PLANE_MIN;
-    tile->off[query] = tree(off);
-    tile->scale[query] = some ? max * (1.0f / INGLE_KV_PLANE_MAX) : 0.0f;
-    return _mm512_set1_ps(some ? INGLE_KV_PLANE_MAX / max : 0.0f);
-}
-
-/* Fold scale and min into 64 values and write the product as planes. */
-INLINE void fold64(struct ingle_attn_tile *tile, uint32_t query, struct row64 x, const float *scale,
-                   const float *min)
-{
-    int8_t *high = tile->planes + 2 * query * tile->plane_step;
     __m512 off = _mm512_setzero_ps(), top = _mm512_setzero_ps();
-    x.a = fold16(x.a, scale, min, &off, &top);
-    x.b = fold16(x.b, scale + 16, min + 16, &off, &top);
-    x.c = fold16(x.c, scale + 32, min + 32, &off, &top);
-    x.d = fold16(x.d, scale + 48, min + 48, &off, &top);
-    split64(x, fold_end(tile, query, off, top), high, high + tile->plane_step);
+    measure16(v.a, scale, min, &off, &top);
+    measure16(v.b, scale + 16, min + 16, &off, &top);
+    measure16(v.c, scale + 32, min + 32, &off, &top);
+    measure16(v.d, scale + 48, min + 48, &off, &top);
+    put_part(&fold->off, query, off);
+    put_part(&fold->top, query, top);
 }
 
-/* The same for n values; room holds them between the two passes. */
-INLINE void fold_long(struct ingle_attn_tile *tile, uint32_t query, const float *x,
-                      const float *scale, const float *min, uint32_t n, float *room)
+/* The same for n values. */
+INLINE void measure(struct fold *fold, uint32_t query, const float *v, const float *scale,
+                    const float *min, uint32_t n)
+{
+    __m512 off = _mm512_setzero_ps(), top = _mm512_setzero_ps();
+    for (uint32_t i = 0; i < n; i += LANES) {
+        measure16(_mm512_loadu_ps(v + i), scale + i, min + i, &off, &top);
+    }
+    put_part(&fold->off, query, off);
+    put_part(&fold->top, query, top);
+}
+
+/* Every active query's off and scale, and the scale's inverse. */
+INLINE void fold_end(struct ingle_attn_tile *tile, const struct fold *fold, float *ret_inverse)
+{
+    for (uint32_t i = 0; i < tile->n_active; i += LANES) {
+        const __m512 most = _mm512_set1_ps(INGLE_KV_PLANE_MAX);
+        __m512 max = max_parts(&fold->top, i);
+        __mmask16 some = _mm512_cmp_ps_mask(max, _mm512_set1_ps(INGLE_KV_PLANE_MIN), _CMP_GE_OQ);
+        _mm512_storeu_ps(tile->off + i, sum_parts(&fold->off, i));
+        _mm512_storeu_ps(tile->scale + i,
+                         _mm512_maskz_mul_ps(some, max, _mm512_set1_ps(1.0f / INGLE_KV_PLANE_MAX)));
+        _mm512_storeu_ps(ret_inverse + i, _mm512_maskz_div_ps(some, most, max));
+    }
+}
+
+INLINE struct row64 scaled64(const float *v, const float *scale)
+{
+    struct row64 x = load64(v), y = load64(scale);
+    return (struct row64){_mm512_mul_ps(x.a, y.a), _mm512_mul_ps(x.b, y.b), _mm512_mul_ps(x.c, y.c),
+                          _mm512_mul_ps(x.d, y.d)};
+}
+
+/* n folded values of a query as planes. */
+INLINE void split(struct ingle_attn_tile *tile, uint32_t query, const float *v, const float *scale,
+                  uint32_t n, float inverse)
 {
     int8_t *high = tile->planes + 2 * query * tile->plane_step, *low = high + tile->plane_step;
-    __m512 off = _mm512_setzero_ps(), top = _mm512_setzero_ps(), inverse;
-    uint32_t i;
+    const __m512 factor = _mm512_set1_ps(inverse);
+    uint32_t i = 0;
 
-    for (i = 0; i < n; i += LANES) {
-        _mm512_storeu_ps(room + i, fold16(_mm512_loadu_ps(x + i), scale + i, min + i, &off, &top));
-    }
-    inverse = fold_end(tile, query, off, top);
-    for (i = 0; i + 64 <= n; i += 64) {
-        split64(load64(room + i), inverse, high + i, low + i);
+    for (; i + 64 <= n; i += 64) {
+        split64(scaled64(v + i, scale + i), factor, high + i, low + i);
     }
     for (; i < n; i += LANES) {
-        split16(_mm512_loadu_ps(room + i), inverse, high + i, low + i);
+        __m512 x = _mm512_mul_ps(_mm512_loadu_ps(v + i), _mm512_loadu_ps(scale + i));
+        split16(x, factor, high + i, low + i);
     }
 }
 
@@ -474,16 +543,25 @@ INLINE void block_of(struct ingle_attn_tile *tile, const struct ingle_kv_block *
 {
     uint32_t D = tile->arg->D, n = tile->n_active;
     float *scale = tile->kv, *min = tile->kv + tile->plane_step;
+    float inverse[2 * INGLE_TILE_QUERIES];
+    uint64_t seen[INGLE_TILE_QUERIES] = {0};
+    struct fold fold;
+    struct parts sums;
 
+    set_seen(tile, seen);
     ingle_f32_row_of_f16(block->k_scale, D, scale);
     ingle_f32_row_of_f16(block->k_min, D, min);
     for (uint32_t i = 0; i < n; i++) {
-        ingle_attn_fetch(tile, 2 * n - i);
         if (D == 64) {
-            fold64(tile, i, load64(tile->q + i * D), scale, min);
+            measure64(&fold, i, load64(tile->q + i * D), scale, min);
         } else {
-            fold_long(tile, i, tile->q + i * D, scale, min, D, min + tile->plane_step);
+            measure(&fold, i, tile->q + i * D, scale, min, D);
         }
+    }
+    fold_end(tile, &fold, inverse);
+    for (uint32_t i = 0; i < n; i++) {
+        ingle_attn_fetch(tile, 2 * n - i);
+        split(tile, i, tile->q + i * D, scale, D, inverse[i]);
     }
     for (uint32_t i = 0; i < n; i += CODE_QUERIES) {
         if (n - i >= CODE_QUERIES) {
@@ -494,12 +572,17 @@ INLINE void block_of(struct ingle_attn_tile *tile, const struct ingle_kv_block *
             scores_tokens(tile, block->k_codes, nibbles, i, 1);
         }
     }
-    raise_max(tile);
+    raise_max(tile, seen);
     ingle_f32_row_of_f16(block->v_scale, S, scale);
     ingle_f32_row_of_f16(block->v_min, S, min);
     for (uint32_t i = 0; i < n; i++) {
+        measure64(&fold, i, weigh(tile, i, seen[i], &sums), scale, min);
+    }
+    raise_sums(tile, &sums);
+    fold_end(tile, &fold, inverse);
+    for (uint32_t i = 0; i < n; i++) {
         ingle_attn_fetch(tile, n - i);
-        fold64(tile, i, weigh(tile, i), scale, min);
+        split(tile, i, tile->s + i * S, scale, S, inverse[i]);
     }
     for (uint32_t i = 0; i < n; i += CODE_QUERIES) {
         if (n - i >= CODE_QUERIES) {
@@ -604,14 +687,18 @@ INLINE void values_rows_columns(struct ingle_attn_tile *tile, const uint16_t *v,
 static void attend_rows(struct ingle_attn_tile *tile, const struct ingle_kv_rows *rows)
 {
     uint32_t n = tile->n_active, i = 0;
+    uint64_t seen[INGLE_TILE_QUERIES] = {0};
+    struct parts sums;
 
+    set_seen(tile, seen);
     for (uint32_t t = tile->t0 / LANES * LANES; t < tile->t1; t += LANES) {
         scores_rows(tile, rows->k, t);
     }
-    raise_max(tile);
+    raise_max(tile, seen);
     for (uint32_t j = 0; j < n; j++) {
-        store64(tile->s + j * S, weigh(tile, j));
+        weigh(tile, j, seen[j], &sums);
     }
+    raise_sums(tile, &sums);
     for (; n - i >= ROW_QUERIES; i += ROW_QUERIES) {
         values_rows_columns(tile, rows->v, i, ROW_QUERIES);
     }
