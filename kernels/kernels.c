@@ -7,6 +7,7 @@
 
 #include "kernels/isa.h"
 #include "kernels/ref/expf.h"
+#include "kernels/work.h"
 
 enum {
     TABLES_MAX = 8
@@ -55,6 +56,22 @@ struct ingle_row_stat ingle_row_stat_merge(const struct ingle_row_stat *part, ui
     }
     all.logsumexp = isfinite(top) ? top + logf(sum) : top;
     return all;
+}
+
+struct ingle_weights_span ingle_op_weights(const struct ingle_op *op,
+                                           const struct ingle_worker *worker)
+{
+    const struct ingle_arg_matmul *arg = &op->matmul;
+
+    for (uint32_t i = 0; op->kind == INGLE_K_MATMUL && i < arg->n_w; i++) {
+        struct ingle_share tiles = ingle_tile_share(arg, i, worker);
+        if (tiles.from < tiles.to) {
+            uint64_t bytes = ingle_tile_shape(arg->w[i].type, arg->w[i].cols).bytes;
+            return (struct ingle_weights_span){.at = arg->w[i].data + tiles.from * bytes,
+                                               .bytes = (tiles.to - tiles.from) * bytes};
+        }
+    }
+    return (struct ingle_weights_span){0};
 }
 
 uint32_t ingle_kernels_all(const struct ingle_kernels *ret[], uint32_t max)

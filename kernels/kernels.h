@@ -232,7 +232,6 @@ struct ingle_arg_attn {
 
 struct ingle_op {
     enum ingle_op_kind kind;
-    bool no_barrier; /* the next op reads nothing that this one writes */
     union {
         struct ingle_arg_embed embed;
         struct ingle_arg_norm norm;
@@ -251,6 +250,15 @@ struct ingle_worker {
     uint8_t *scratch; /* INGLE_SCRATCH_BYTES, 64-byte aligned, private */
 };
 #define INGLE_SCRATCH_BYTES 393216u
+
+/* Packed weights that this worker reads first in an op; none in other ops than matrix products. A
+ * hint for who waits for the op before: fetching them changes nothing but time. */
+struct ingle_weights_span {
+    const uint8_t *at;
+    uint64_t bytes;
+};
+struct ingle_weights_span ingle_op_weights(const struct ingle_op *op,
+                                           const struct ingle_worker *worker);
 
 typedef void ingle_op_fn(const struct ingle_op *op, const struct ingle_worker *worker);
 

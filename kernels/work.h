@@ -4,7 +4,7 @@
 #define INGLE_KERNELS_WORK_H
 #include <assert.h>
 
-#include "kernels/kernels.h"
+#include "kernels/pack.h"
 
 struct ingle_share {
     uint64_t from, to;
@@ -15,6 +15,30 @@ static inline struct ingle_share ingle_share(uint64_t total, const struct ingle_
     assert(worker->index < worker->count);
     return (struct ingle_share){total * worker->index / worker->count,
                                 total * (worker->index + 1) / worker->count};
+}
+
+/* Tiles of matrix i of a product that are this worker's. They go in pairs, over the matrices as if
+ * they were one; pair g of gate and of up, columns [32 g, 32 g + 32) of `out`, stay together. */
+static inline struct ingle_share ingle_tile_share(const struct ingle_arg_matmul *arg, uint32_t i,
+                                                  const struct ingle_worker *worker)
+{
+    uint64_t tiles = ingle_tiles(arg->w[i].rows), pairs = (tiles + 1) / 2, before = 0, total = 0;
+    struct ingle_share share;
+
+    if (arg->out != NULL) {
+        share = ingle_share(pairs, worker);
+    } else {
+        for (uint32_t k = 0; k < arg->n_w; k++) {
+            before = k == i ? total : before;
+            total += (ingle_tiles(arg->w[k].rows) + 1) / 2;
+        }
+        share = ingle_share(total, worker);
+        share.from = share.from > before ? share.from - before : 0;
+        share.to = share.to > before ? share.to - before : 0;
+    }
+    share.from = 2 * share.from < tiles ? 2 * share.from : tiles;
+    share.to = 2 * share.to < tiles ? 2 * share.to : tiles;
+    return share;
 }
 
 #endif

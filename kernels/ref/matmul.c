@@ -226,10 +226,8 @@ static void matmul_glu(const struct ingle_arg_matmul *arg, uint64_t group)
 void ingle_matmul_ref(const struct ingle_op *op, const struct ingle_worker *worker)
 {
     const struct ingle_arg_matmul *arg = &op->matmul;
-    uint64_t total = 0, before = 0;
     for (uint32_t i = 0; i < arg->n_w; i++) {
         assert(arg->w[i].cols == arg->x->cols);
-        total += ingle_tiles(arg->w[i].rows);
     }
     if (arg->out) {
         assert(arg->n_w == 2 && arg->w[0].rows == arg->out->cols &&
@@ -240,14 +238,10 @@ void ingle_matmul_ref(const struct ingle_op *op, const struct ingle_worker *work
         }
         return;
     }
-    struct ingle_share share = ingle_share(total, worker);
     for (uint32_t i = 0; i < arg->n_w; i++) {
-        uint64_t tiles = ingle_tiles(arg->w[i].rows);
-        for (uint64_t tile = 0; tile < tiles; tile++) {
-            if (before + tile >= share.from && before + tile < share.to) {
-                matmul_tile(arg, i, tile);
-            }
+        struct ingle_share tiles = ingle_tile_share(arg, i, worker);
+        for (uint64_t tile = tiles.from; tile < tiles.to; tile++) {
+            matmul_tile(arg, i, tile);
         }
-        before += tiles;
     }
 }

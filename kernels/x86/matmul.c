@@ -295,15 +295,11 @@ void ingle_mm_run(const struct ingle_mm_isa *isa, const struct ingle_op *op,
 {
     const struct ingle_arg_matmul *arg = &op->matmul;
     struct scratch *scratch = (struct scratch *)(void *)worker->scratch;
-    const uint64_t pair = isa->pair;
-    uint64_t total = 0, before = 0;
     if (arg->T == 0) {
         return;
     }
-    /* Shares begin at whole strips. */
     for (uint32_t i = 0; i < arg->n_w; i++) {
         assert(arg->w[i].cols == arg->x->cols);
-        total += (ingle_tiles(arg->w[i].rows) + pair - 1) / pair;
     }
     if (arg->out) {
         struct ingle_share groups = ingle_share(ingle_act_groups(arg->out->cols), worker);
@@ -316,22 +312,15 @@ void ingle_mm_run(const struct ingle_mm_isa *isa, const struct ingle_op *op,
         }
         return;
     }
-    struct ingle_share share = ingle_share(total, worker);
     for (uint32_t i = 0; i < arg->n_w; i++) {
-        uint64_t tiles = ingle_tiles(arg->w[i].rows), strips = (tiles + pair - 1) / pair;
-        uint64_t from = share.from > before ? share.from - before : 0;
-        uint64_t to = share.to > before ? share.to - before : 0;
-        from = (from < strips ? from : strips) * pair;
-        to = (to < strips ? to : strips) * pair;
-        to = to < tiles ? to : tiles;
-        before += strips;
-        if (from >= to) {
+        struct ingle_share tiles = ingle_tile_share(arg, i, worker);
+        if (tiles.from >= tiles.to) {
             continue;
         }
         if (goes_few(isa, arg, i)) {
-            tiles_few(isa, arg, i, from, to);
+            tiles_few(isa, arg, i, tiles.from, tiles.to);
         } else {
-            tiles_many(isa, arg, i, from, to, scratch);
+            tiles_many(isa, arg, i, tiles.from, tiles.to, scratch);
         }
     }
 }

@@ -20,6 +20,8 @@
 #include "runtime/base/mem.h"
 
 #define WORKERS_MAX 256u
+#define LINE_BYTES  64
+#define FETCH_BYTES (64u << 10) /* leaves most of any second-level cache to the activations */
 
 /* A counter that threads wait on: spin, then sleep. */
 struct wait_word {
@@ -46,7 +48,26 @@ struct worker_start {
     uint32_t index;
 };
 
-static void word_wait(struct wait_word *word, uint32_t old, uint32_t spin_ns)
+/* Weights that a waiting worker brings nearer, a line with each look at the word: memory is idle
+ * while an op without weights runs. A worker's own; what is left of it waits for the next wait. */
+struct fetch {
+    const uint8_t *at;
+    uint64_t lines; /* left */
+};
+
+/* Returns whether there was something to fetch. */
+static bool fetch_line(struct fetch *fetch)
+{
+    if (fetch->lines == 0) {
+        return false;
+    }
+    __builtin_prefetch(fetch->at, 0, 2); /* into the second-level cache */
+    fetch->at += LINE_BYTES;
+    fetch->lines--;
+    return true;
+}
+
+static void word_wait(struct wait_word *word, uint32_t old, uint32_t spin_ns, struct fetch *fetch)
 {
     uint64_t deadline = 0;
 
@@ -54,7 +75,9 @@ static void word_wait(struct wait_word *word, uint32_t old, uint32_t spin_ns)
         if (atomic_load_explicit(&word->value, memory_order_seq_cst) != old) {
             return;
         }
-        __builtin_ia32_pause();
+        if (!fetch_line(fetch)) {
+            __builtin_ia32_pause();
+        }
         if (i % 64 == 63) {
             uint64_t now = ingle_clock_ns();
 
@@ -80,7 +103,7 @@ static void word_advance(struct wait_word *word)
     }
 }
 
-static void barrier(struct cpu_backend *cpu)
+static void barrier(struct cpu_backend *cpu, struct fetch *fetch)
 {
     uint32_t phase = atomic_load_explicit(&cpu->phase.value, memory_order_seq_cst);
 
@@ -88,20 +111,41 @@ static void barrier(struct cpu_backend *cpu)
         atomic_store_explicit(&cpu->arrived, 0, memory_order_relaxed);
         word_advance(&cpu->phase);
     } else {
-        word_wait(&cpu->phase, phase, cpu->spin_ns);
+        word_wait(&cpu->phase, phase, cpu->spin_ns, fetch);
     }
+}
+
+/* The beginning of what the worker reads in the next product of ops [i, n). */
+static struct fetch next_weights(const struct ingle_op *ops, uint32_t i, uint32_t n,
+                                 const struct ingle_worker *worker)
+{
+    struct ingle_weights_span span = {0};
+
+    while (i < n && ops[i].kind != INGLE_K_MATMUL) {
+        i++;
+    }
+    if (i < n) {
+        span = ingle_op_weights(&ops[i], worker);
+    }
+    span.bytes = span.bytes < FETCH_BYTES ? span.bytes : FETCH_BYTES;
+    return (struct fetch){.at = span.at, .lines = span.bytes / LINE_BYTES};
 }
 
 static void walk(struct cpu_backend *cpu, const struct ingle_worker *worker)
 {
     const struct ingle_op *ops = cpu->ops;
     uint32_t n_ops = cpu->n_ops;
+    struct fetch fetch = {0};
 
     for (uint32_t i = 0; i < n_ops; i++) {
         cpu->base.kernels->op[ops[i].kind](&ops[i], worker);
-        if (worker->count > 1 && !ops[i].no_barrier) {
-            barrier(cpu);
+        if (worker->count == 1) {
+            continue;
         }
+        if (i == 0 || ops[i].kind == INGLE_K_MATMUL) {
+            fetch = next_weights(ops, i + 1, n_ops, worker);
+        }
+        barrier(cpu, &fetch);
     }
 }
 
@@ -117,6 +161,7 @@ static void *worker_main(void *arg)
     struct worker_start start = *(struct worker_start *)arg;
     struct cpu_backend *cpu = start.cpu;
     struct ingle_worker worker = worker_of(cpu, start.index);
+    struct fetch nothing = {0}; /* between programs nobody knows what comes */
     uint32_t seen = 0;
     char name[16];
 
@@ -127,7 +172,7 @@ static void *worker_main(void *arg)
         ingle_topology_pin(start.index);
     }
     for (;;) {
-        word_wait(&cpu->generation, seen, cpu->spin_ns);
+        word_wait(&cpu->generation, seen, cpu->spin_ns, &nothing);
         seen++;
         if (atomic_load_explicit(&cpu->stop, memory_order_relaxed)) {
             return NULL;
@@ -183,14 +228,12 @@ static struct ingle_event cpu_submit(struct ingle_backend *backend, const struct
     if (n_ops == 0) {
         return (struct ingle_event){.id = cpu->n_events};
     }
-    ingle_assert(
-        !ops[n_ops - 1].no_barrier); /* the last barrier is what makes submit synchronous */
     cpu->ops = ops;
     cpu->n_ops = n_ops;
     if (cpu->n_workers > 1) {
         word_advance(&cpu->generation);
     }
-    walk(cpu, &worker);
+    walk(cpu, &worker); /* the last barrier is what makes this synchronous */
     return (struct ingle_event){.id = ++cpu->n_events};
 }
 

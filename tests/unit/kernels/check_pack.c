@@ -6,6 +6,7 @@
 #include "kernels/half.h"
 #include "kernels/pack.h"
 #include "kernels/ref/expf.h"
+#include "kernels/work.h"
 #include "tests/unit/kernels/check.h"
 #include "tests/unit/kernels/dequant_golden.h"
 
@@ -88,6 +89,55 @@ void packed_size_is_near_gguf_size(void **state)
         assert_true(packed >= gguf && packed <= gguf + gguf / 27);
         assert_int_equal(packed % 64, 0);
     }
+}
+
+/* A product's workers: each tile once, and the weights a worker is told to fetch are those it reads
+ * first. */
+static void check_division(const struct ingle_op *op, uint32_t workers)
+{
+    const struct ingle_arg_matmul *arg = &op->matmul;
+    uint64_t bytes = ingle_tile_shape(arg->w[0].type, arg->w[0].cols).bytes, next[3] = {0};
+    for (uint32_t index = 0; index < workers; index++) {
+        const struct ingle_worker worker = {index, workers, NULL};
+        struct ingle_weights_span span = ingle_op_weights(op, &worker);
+        const uint8_t *first = NULL;
+        for (uint32_t i = 0; i < arg->n_w; i++) {
+            struct ingle_share share = ingle_tile_share(arg, i, &worker);
+            if (share.from < share.to) {
+                assert_int_equal(share.from, next[i]);
+                assert_true(share.to == ingle_tiles(arg->w[i].rows) || share.to % 2 == 0);
+                next[i] = share.to;
+                first = first ? first : arg->w[i].data + share.from * bytes;
+            }
+        }
+        assert_ptr_equal(span.at, first);
+        assert_true(first ? span.bytes >= bytes : span.bytes == 0);
+    }
+    for (uint32_t i = 0; i < arg->n_w; i++) {
+        assert_int_equal(next[i], ingle_tiles(arg->w[i].rows));
+    }
+}
+
+void workers_divide_every_tile_and_know_their_first(void **state)
+{
+    static const uint32_t rows[][3] = {{16, 0, 0}, {17, 1, 40}, {896, 128, 128}, {4864, 4864, 0}};
+    uint8_t *place = check_alloc(ingle_pack_bytes(INGLE_W_Q4_K, 4864, 512));
+    struct ingle_act out = {0};
+    (void)state;
+    for (uint32_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct ingle_op op = {.kind = INGLE_K_MATMUL};
+        for (uint32_t k = 0; k < 3 && rows[i][k]; k++) {
+            op.matmul.w[op.matmul.n_w++] =
+                (struct ingle_matrix){INGLE_W_Q4_K, rows[i][k], 512, place};
+        }
+        op.matmul.out = op.matmul.n_w == 2 ? &out : NULL;
+        for (uint32_t workers = 1; workers <= 67; workers += 3) {
+            check_division(&op, workers);
+        }
+        op.kind = INGLE_K_NORM;
+        assert_int_equal(ingle_op_weights(&op, &(struct ingle_worker){0, 1, NULL}).bytes, 0);
+    }
+    check_free(place);
 }
 
 void half_conversions_round_to_nearest_even(void **state)
