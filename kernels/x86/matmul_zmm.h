@@ -18,9 +18,9 @@ INGLE_INLINE void store_tile(const struct ingle_mm_out *out, uint64_t row, __m51
     _mm512_mask_storeu_ps(out->y + row * out->stride, mask, acc);
 }
 
-/* Rows [skip, rows) of a group's sums in tile p of its panel, to where they go on or end; row r's lie
- * at acc[r * step]. What `group` points to is read before anything is written: the compiler cannot
- * know that y is not it. */
+/* Rows [skip, rows) of a group's sums in tile p of its panel, to where they go on or end; row r's
+ * lie at acc[r * step]. What `group` points to is read before anything is written: the compiler
+ * cannot know that y is not it. */
 INGLE_INLINE void end_tile(const struct ingle_mm_group *group, const int p, const int rows,
                            const int skip, __m512 *acc, const int step)
 {

@@ -70,7 +70,7 @@ static void read_plain(struct machine_worker *w)
 struct machine_team {
     pthread_barrier_t barrier;
     uint32_t n;
-    _Atomic uint32_t awake; /* every thread adds, all read; never reset */
+    _Atomic uint32_t awake; /* every thread adds acq_rel, all load acquire; never reset */
 };
 
 /* The barrier wakes threads one after the other, some tenths of a millisecond apart; the counter
@@ -80,8 +80,8 @@ static void pass(struct machine_worker *w, uint32_t number)
     struct machine_team *team = w->team;
 
     (void)pthread_barrier_wait(&team->barrier);
-    atomic_fetch_add(&team->awake, 1);
-    while (atomic_load(&team->awake) < (number + 1) * team->n) {
+    (void)atomic_fetch_add_explicit(&team->awake, 1, memory_order_acq_rel);
+    while (atomic_load_explicit(&team->awake, memory_order_acquire) < (number + 1) * team->n) {
     }
     w->start_ns = bench_now_ns();
     w->work(w);
