@@ -136,7 +136,7 @@ static int parse_arguments(int argc, char **argv, struct arguments *args)
             }
             break;
         case 'V':
-            (void)printf("ingled %s\n", INGLE_VERSION);
+            (void)printf("ingled %s\nkernels %s\n", INGLE_VERSION, ingle_kernels_best()->isa);
             return 0;
         case 'h':
             (void)fputs(usage_text, stdout);

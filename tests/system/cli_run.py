@@ -192,6 +192,8 @@ class Run(unittest.TestCase):
         self.assertIn("attach", self.r.ingle("logs", "-n", "20").decode())
         doctor = {c["name"]: c for c in json.loads(self.r.ingle("doctor", "--json"))}
         self.assertEqual(doctor["runtime"]["found"], "runs and answers")
+        small = next(m for m in ps["models"] if m["name"] == "small")
+        self.assertEqual(doctor["kernels"]["found"], small["kernels"])
 
     def test_interrupt_cancels_the_request_and_not_the_runtime(self):
         process = self.r.popen("run", "-m", "small", "--ignore-eos", "Count to a million.")

@@ -103,8 +103,7 @@ static void check_cpu(struct report *r)
     char model[128] = "unknown", flags[8192] = "", found[512];
     char *text;
     size_t bytes, used;
-    bool avx2, vnni;
-    const char *isa;
+    bool avx2;
 
     if (file_read("/proc/cpuinfo", 1 << 24, &text, &bytes) == 0) {
         (void)proc_value(text, "model name", model, sizeof model);
@@ -119,15 +118,8 @@ static void check_cpu(struct report *r)
         }
     }
     avx2 = has_word(flags, "avx2") && has_word(flags, "fma") && has_word(flags, "f16c");
-    vnni = has_word(flags, "avx512_vnni");
-    isa = !avx2                                 ? "ref"
-          : vnni && has_word(flags, "amx_int8") ? "amx"
-          : vnni                                ? "avx512vnni"
-          : has_word(flags, "avx_vnni")         ? "avxvnni"
-                                                : "avx2";
     say(r, "cpu", avx2 ? VERDICT_OK : VERDICT_WARN, found,
         avx2 ? NULL : "without AVX2 the plain C kernels serve: correct, and slow");
-    say(r, "kernels", VERDICT_OK, isa, NULL);
 }
 
 static void check_memory(struct report *r)
@@ -273,7 +265,7 @@ static void check_config(struct report *r, const char *program)
 static void check_runtime(struct report *r)
 {
     struct ingle_attach_options options = {.name = "ingle doctor"};
-    char program[PATH_MAX], version[256] = "", err[512] = "";
+    char program[PATH_MAX], version[256] = "", kernels[64], err[512] = "";
     struct ingle_client *client;
     int status;
 
@@ -282,6 +274,9 @@ static void check_runtime(struct report *r)
         char found[PATH_MAX + 300];
 
         (void)proc_capture(argv, version, sizeof version);
+        if (sscanf(version, "%*[^\n] kernels %63s", kernels) == 1) {
+            say(r, "kernels", VERDICT_OK, kernels, NULL); /* its choice, not a guess of ours */
+        }
         version[strcspn(version, "\n")] = 0;
         (void)snprintf(found, sizeof found, "%s (%s)", program, version);
         say(r, "ingled", VERDICT_OK, found, NULL);
