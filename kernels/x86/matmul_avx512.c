@@ -103,7 +103,7 @@ INGLE_INLINE void few_rows(enum ingle_wtype type, bool two, const uint32_t rows,
         __m512i w[8];
         __m512 d[2], m[2];
         for (uint64_t line = 0; line < few->ahead; line += 64) {
-            __builtin_prefetch(next + line, 0, 2);
+            __builtin_prefetch(next + line, 0, 3);
         }
         next += few->ahead;
         tile_codes_avx512(type, tile, &shape, b, w);

@@ -90,7 +90,7 @@ INGLE_INLINE void few_rows(enum ingle_wtype type, bool two, const uint32_t rows,
     }
     for (uint32_t b = 0; b < shape.blocks; b++) {
         for (uint64_t line = 0; line < few->ahead; line += 64) {
-            __builtin_prefetch(next + line, 0, 2);
+            __builtin_prefetch(next + line, 0, 3);
         }
         next += few->ahead;
 #pragma GCC unroll 2
