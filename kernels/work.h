@@ -4,6 +4,7 @@
 #define INGLE_KERNELS_WORK_H
 #include <assert.h>
 
+#include "kernels/act.h"
 #include "kernels/pack.h"
 
 struct ingle_share {
@@ -17,16 +18,24 @@ static inline struct ingle_share ingle_share(uint64_t total, const struct ingle_
                                 total * (worker->index + 1) / worker->count};
 }
 
+/* Groups of 32 columns of a product's `out` that are this worker's: each a pair of tiles of gate
+ * and one of up. */
+static inline struct ingle_share ingle_group_share(const struct ingle_arg_matmul *arg,
+                                                   const struct ingle_worker *worker)
+{
+    return ingle_share(ingle_act_groups(arg->out->cols), worker);
+}
+
 /* Tiles of matrix i of a product that are this worker's. They go in pairs, over the matrices as if
- * they were one; pair g of gate and of up, columns [32 g, 32 g + 32) of `out`, stay together. */
+ * they were one; with `out` in its groups. */
 static inline struct ingle_share ingle_tile_share(const struct ingle_arg_matmul *arg, uint32_t i,
                                                   const struct ingle_worker *worker)
 {
-    uint64_t tiles = ingle_tiles(arg->w[i].rows), pairs = (tiles + 1) / 2, before = 0, total = 0;
+    uint64_t tiles = ingle_tiles(arg->w[i].rows), before = 0, total = 0;
     struct ingle_share share;
 
     if (arg->out != NULL) {
-        share = ingle_share(pairs, worker);
+        share = ingle_group_share(arg, worker);
     } else {
         for (uint32_t k = 0; k < arg->n_w; k++) {
             before = k == i ? total : before;

@@ -232,7 +232,7 @@ void ingle_matmul_ref(const struct ingle_op *op, const struct ingle_worker *work
     if (arg->out) {
         assert(arg->n_w == 2 && arg->w[0].rows == arg->out->cols &&
                arg->w[1].rows == arg->out->cols && !arg->bias[0] && !arg->bias[1]);
-        struct ingle_share share = ingle_share(ingle_act_groups(arg->out->cols), worker);
+        struct ingle_share share = ingle_group_share(arg, worker);
         for (uint64_t group = share.from; group < share.to; group++) {
             matmul_glu(arg, group);
         }

@@ -209,8 +209,7 @@ INLINE __m512 weight16(__m512 s, __m512 max, uint64_t mask)
 }
 
 /* A query's weights in the place of its scores; their sum goes to `sums`. */
-INLINE struct row64 weigh(struct ingle_attn_tile *tile, uint32_t query, uint64_t mask,
-                          struct parts *sums)
+INLINE void weigh(struct ingle_attn_tile *tile, uint32_t query, uint64_t mask, struct parts *sums)
 {
     struct row64 s = load64(tile->s + query * S), p;
     __m512 max = _mm512_set1_ps(tile->m[query]);
@@ -220,7 +219,6 @@ INLINE struct row64 weigh(struct ingle_attn_tile *tile, uint32_t query, uint64_t
     p.d = weight16(s.d, max, mask >> 48);
     put_part(sums, query, _mm512_add_ps(_mm512_add_ps(_mm512_add_ps(p.a, p.b), p.c), p.d));
     store64(tile->s + query * S, p);
-    return p;
 }
 
 /* l takes the page's weights in. */
@@ -279,19 +277,6 @@ INLINE void measure16(__m512 v, const float *scale, const float *min, __m512 *of
     *top = _mm512_max_ps(*top, _mm512_abs_ps(_mm512_mul_ps(v, _mm512_loadu_ps(scale))));
 }
 
-INLINE void measure64(struct fold *fold, uint32_t query, struct row64 v, const float *scale,
-                      const float *min)
-{
-    __m512 off = _mm512_setzero_ps(), top = _mm512_setzero_ps();
-    measure16(v.a, scale, min, &off, &top);
-    measure16(v.b, scale + 16, min + 16, &off, &top);
-    measure16(v.c, scale + 32, min + 32, &off, &top);
-    measure16(v.d, scale + 48, min + 48, &off, &top);
-    put_part(&fold->off, query, off);
-    put_part(&fold->top, query, top);
-}
-
-/* The same for n values. */
 INLINE void measure(struct fold *fold, uint32_t query, const float *v, const float *scale,
                     const float *min, uint32_t n)
 {
@@ -552,11 +537,7 @@ INLINE void block_of(struct ingle_attn_tile *tile, const struct ingle_kv_block *
     ingle_f32_row_of_f16(block->k_scale, D, scale);
     ingle_f32_row_of_f16(block->k_min, D, min);
     for (uint32_t i = 0; i < n; i++) {
-        if (D == 64) {
-            measure64(&fold, i, load64(tile->q + i * D), scale, min);
-        } else {
-            measure(&fold, i, tile->q + i * D, scale, min, D);
-        }
+        measure(&fold, i, tile->q + i * D, scale, min, D);
     }
     fold_end(tile, &fold, inverse);
     for (uint32_t i = 0; i < n; i++) {
@@ -576,7 +557,8 @@ INLINE void block_of(struct ingle_attn_tile *tile, const struct ingle_kv_block *
     ingle_f32_row_of_f16(block->v_scale, S, scale);
     ingle_f32_row_of_f16(block->v_min, S, min);
     for (uint32_t i = 0; i < n; i++) {
-        measure64(&fold, i, weigh(tile, i, seen[i], &sums), scale, min);
+        weigh(tile, i, seen[i], &sums);
+        measure(&fold, i, tile->s + i * S, scale, min, S);
     }
     raise_sums(tile, &sums);
     fold_end(tile, &fold, inverse);

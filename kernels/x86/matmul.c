@@ -302,7 +302,7 @@ void ingle_mm_run(const struct ingle_mm_isa *isa, const struct ingle_op *op,
         assert(arg->w[i].cols == arg->x->cols);
     }
     if (arg->out) {
-        struct ingle_share groups = ingle_share(ingle_act_groups(arg->out->cols), worker);
+        struct ingle_share groups = ingle_group_share(arg, worker);
         assert(arg->n_w == 2 && arg->w[0].rows == arg->out->cols &&
                arg->w[1].rows == arg->out->cols && !arg->bias[0] && !arg->bias[1]);
         if (goes_few(isa, arg, 0) && goes_few(isa, arg, 1)) {

@@ -130,6 +130,7 @@ void workers_divide_every_tile_and_know_their_first(void **state)
             op.matmul.w[op.matmul.n_w++] =
                 (struct ingle_matrix){INGLE_W_Q4_K, rows[i][k], 512, place};
         }
+        out.cols = rows[i][0];
         op.matmul.out = op.matmul.n_w == 2 ? &out : NULL;
         for (uint32_t workers = 1; workers <= 67; workers += 3) {
             check_division(&op, workers);
