@@ -3,6 +3,7 @@
  * Thread: main before the others start, io on reload. */
 #include "runtime/daemon/config.h"
 
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <ini.h>
@@ -143,6 +144,7 @@ static int value_set(const struct key *key, void *base, const char *text, char *
     int64_t number;
     uint64_t bytes;
     int32_t choice;
+    size_t room;
 
     switch (key->kind) {
     case VALUE_INT:
@@ -175,6 +177,11 @@ static int value_set(const struct key *key, void *base, const char *text, char *
     case VALUE_TEXT:
         if (text[0] == ';') { /* "key =;text": once there is a space it is a comment */
             (void)snprintf(ret_wanted, wanted_bytes, "a text that does not begin with \";\"");
+            return -EINVAL;
+        }
+        room = INGLE_CONFIG_TEXT_BYTES - strlen(key->name) - sizeof " = "; /* as it is printed */
+        if (strlen(text) > room) {
+            (void)snprintf(ret_wanted, wanted_bytes, "a text of at most %zu characters", room);
             return -EINVAL;
         }
         memset(field, 0, INGLE_CONFIG_TEXT_BYTES); /* equal configurations are equal bytes */
@@ -347,7 +354,7 @@ static char *next_line(char *str, int n, void *stream)
     r->p = nl == NULL ? r->end : nl + 1;
     r->line++;
     bytes = (size_t)((nl == NULL ? r->end : nl) - line);
-    while (bytes > 0 && (*line == ' ' || *line == '\t')) {
+    while (bytes > 0 && isspace((unsigned char)*line)) {
         line++;
         bytes--;
     }

@@ -180,6 +180,35 @@ static void a_value_that_would_read_back_as_a_comment_is_refused(void **state)
     assert_string_equal(config.daemon.log_file, "");
 }
 
+/* "key=value" may fill a line that "key = value", as it is printed, would not fit into. */
+static void a_text_whose_printed_line_would_be_too_long_is_refused(void **state)
+{
+    struct ingle_config config;
+    struct ingle_error err;
+    char text[400] = "[daemon]\nlog_file=";
+
+    (void)state;
+    memset(text + strlen(text), 'x', 180);
+    assert_int_equal(parse(&config, text, &err), 0);
+    assert_int_equal(strlen(config.daemon.log_file), 180);
+    text[strlen(text)] = 'x';
+    assert_int_equal(parse(&config, text, &err), -EINVAL);
+    assert_non_null(strstr(err.text, "but must be a text of at most 180 characters"));
+}
+
+/* inih takes a line that begins with white space for more of the value above. */
+static void a_line_that_begins_with_any_white_space_is_a_line_of_its_own(void **state)
+{
+    struct ingle_config config;
+    struct ingle_error err;
+
+    (void)state;
+    assert_int_equal(parse(&config, "[daemon]\n\v\f\r \tthreads = 3\n", &err), 0);
+    assert_int_equal(config.daemon.threads, 3);
+    assert_int_equal(parse(&config, "[daemon]\nlog_file = a\n\vb ;c\n", &err), -EINVAL);
+    assert_non_null(strstr(err.text, "ingle.conf:3: expected `key = value`"));
+}
+
 static void more_models_than_there_is_room_for_are_refused(void **state)
 {
     struct ingle_config config;
@@ -262,6 +291,8 @@ int main(void)
         cmocka_unit_test(errors_name_line_key_and_the_nearest_right_word),
         cmocka_unit_test(long_lines_and_binary_files_are_refused),
         cmocka_unit_test(a_value_that_would_read_back_as_a_comment_is_refused),
+        cmocka_unit_test(a_text_whose_printed_line_would_be_too_long_is_refused),
+        cmocka_unit_test(a_line_that_begins_with_any_white_space_is_a_line_of_its_own),
         cmocka_unit_test(more_models_than_there_is_room_for_are_refused),
         cmocka_unit_test(files_of_conf_d_come_last_and_in_order),
     };
