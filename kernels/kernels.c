@@ -64,11 +64,13 @@ struct ingle_weights_span ingle_op_weights(const struct ingle_op *op,
     const struct ingle_arg_matmul *arg = &op->matmul;
 
     for (uint32_t i = 0; op->kind == INGLE_K_MATMUL && i < arg->n_w; i++) {
-        struct ingle_share tiles = ingle_tile_share(arg, i, worker);
-        if (tiles.from < tiles.to) {
+        struct ingle_part parts[INGLE_PARTS_MAX];
+        if (ingle_parts(arg, i, worker, parts) > 0) {
             uint64_t bytes = ingle_tile_shape(arg->w[i].type, arg->w[i].cols).bytes;
-            return (struct ingle_weights_span){.at = arg->w[i].data + tiles.from * bytes,
-                                               .bytes = (tiles.to - tiles.from) * bytes};
+            uint64_t tiles = ingle_tiles(arg->w[i].rows), width = arg->out ? 2 : 1;
+            uint64_t from = parts[0].from * width, to = parts[0].to * width;
+            return (struct ingle_weights_span){.at = arg->w[i].data + from * bytes,
+                                               .bytes = ((to < tiles ? to : tiles) - from) * bytes};
         }
     }
     return (struct ingle_weights_span){0};

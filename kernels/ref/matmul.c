@@ -189,12 +189,14 @@ static void tile_y(const struct ingle_arg_matmul *arg, uint32_t i, uint64_t tile
     }
 }
 
-static void matmul_tile(const struct ingle_arg_matmul *arg, uint32_t i, uint64_t tile)
+/* Rows [row0, row1) of a tile's columns. */
+static void matmul_tile(const struct ingle_arg_matmul *arg, uint32_t i, uint64_t tile,
+                        uint32_t row0, uint32_t row1)
 {
     uint64_t n0 = tile * INGLE_TILE_ROWS, left = arg->w[i].rows - n0;
     uint64_t n = left < INGLE_TILE_ROWS ? left : INGLE_TILE_ROWS;
-    for (uint32_t t0 = 0; t0 < arg->T; t0 += TOKENS) {
-        uint32_t n_tokens = arg->T - t0 < TOKENS ? arg->T - t0 : TOKENS;
+    for (uint32_t t0 = row0; t0 < row1; t0 += TOKENS) {
+        uint32_t n_tokens = row1 - t0 < TOKENS ? row1 - t0 : TOKENS;
         _Alignas(64) float acc[TOKENS][INGLE_TILE_ROWS];
         tile_y(arg, i, tile, t0, n_tokens, acc);
         for (uint32_t t = 0; t < n_tokens; t++) {
@@ -203,11 +205,12 @@ static void matmul_tile(const struct ingle_arg_matmul *arg, uint32_t i, uint64_t
     }
 }
 
-/* Columns [32 group, 32 group + 32) of gate and up, and of out. */
-static void matmul_glu(const struct ingle_arg_matmul *arg, uint64_t group)
+/* The same of columns [32 group, 32 group + 32) of gate and up, and of out. */
+static void matmul_glu(const struct ingle_arg_matmul *arg, uint64_t group, uint32_t row0,
+                       uint32_t row1)
 {
-    for (uint32_t t0 = 0; t0 < arg->T; t0 += TOKENS) {
-        uint32_t n_tokens = arg->T - t0 < TOKENS ? arg->T - t0 : TOKENS;
+    for (uint32_t t0 = row0; t0 < row1; t0 += TOKENS) {
+        uint32_t n_tokens = row1 - t0 < TOKENS ? row1 - t0 : TOKENS;
         _Alignas(64) float acc[4][TOKENS][INGLE_TILE_ROWS]; /* gate, gate, up, up */
         for (uint32_t i = 0; i < 4; i++) {
             tile_y(arg, i / 2, 2 * group + i % 2, t0, n_tokens, acc[i]);
@@ -232,16 +235,18 @@ void ingle_matmul_ref(const struct ingle_op *op, const struct ingle_worker *work
     if (arg->out) {
         assert(arg->n_w == 2 && arg->w[0].rows == arg->out->cols &&
                arg->w[1].rows == arg->out->cols && !arg->bias[0] && !arg->bias[1]);
-        struct ingle_share share = ingle_group_share(arg, worker);
-        for (uint64_t group = share.from; group < share.to; group++) {
-            matmul_glu(arg, group);
-        }
-        return;
     }
-    for (uint32_t i = 0; i < arg->n_w; i++) {
-        struct ingle_share tiles = ingle_tile_share(arg, i, worker);
-        for (uint64_t tile = tiles.from; tile < tiles.to; tile++) {
-            matmul_tile(arg, i, tile);
+    for (uint32_t i = 0; i < (arg->out ? 1 : arg->n_w); i++) {
+        struct ingle_part parts[INGLE_PARTS_MAX];
+        uint32_t n = ingle_parts(arg, i, worker, parts);
+        for (uint32_t p = 0; p < n; p++) {
+            for (uint64_t at = parts[p].from; at < parts[p].to; at++) {
+                if (arg->out) {
+                    matmul_glu(arg, at, parts[p].row0, parts[p].row1);
+                } else {
+                    matmul_tile(arg, i, at, parts[p].row0, parts[p].row1);
+                }
+            }
         }
     }
 }

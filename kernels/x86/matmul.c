@@ -3,8 +3,6 @@
  * the worker's scratch. */
 #include "kernels/x86/matmul.h"
 
-#include "kernels/work.h"
-
 struct scratch {
     float acc[INGLE_MM_ROWS * INGLE_MM_PAIR * INGLE_TILE_ROWS]; /* [rows][pair][16] */
     float x[INGLE_MM_FEW * INGLE_MM_FLOAT_COLS];
@@ -175,20 +173,20 @@ static void set_next(struct strip *strip, uint32_t i, uint64_t tile, bool exists
     strip->next_bytes = exists ? strip->isa->pair * ingle_tile_shape(w->type, w->cols).bytes : 0;
 }
 
-/* Tiles [from, to) of matrix i against all rows. */
 static void tiles_many(const struct ingle_mm_isa *isa, const struct ingle_arg_matmul *arg,
-                       uint32_t i, uint64_t from, uint64_t to, struct scratch *scratch)
+                       uint32_t i, const struct ingle_part *part, struct scratch *scratch)
 {
     struct ingle_mm_out out[INGLE_MM_PAIR];
     struct strip strip = {
         .isa = isa, .arg = arg, .scratch = scratch, .acc = scratch->acc, .out = out, .i = i};
-    for (strip.row0 = 0; strip.row0 < arg->T; strip.row0 += strip.n_rows) {
-        strip.n_rows = even_piece(arg->T - strip.row0, INGLE_MM_ROWS);
-        for (strip.tile = from; strip.tile < to; strip.tile += isa->pair) {
+    for (strip.row0 = part->row0; strip.row0 < part->row1; strip.row0 += strip.n_rows) {
+        strip.n_rows = even_piece(part->row1 - strip.row0, INGLE_MM_ROWS);
+        for (strip.tile = part->from; strip.tile < part->to; strip.tile += isa->pair) {
             for (uint32_t p = 0; p < isa->pair; p++) {
                 out[p] = tile_out(arg, i, strip.tile + p);
+                out[p].n = strip.tile + p < part->to ? out[p].n : 0; /* another worker's */
             }
-            set_next(&strip, i, strip.tile + isa->pair, strip.tile + isa->pair < to);
+            set_next(&strip, i, strip.tile + isa->pair, strip.tile + isa->pair < part->to);
             strip_run(&strip);
         }
     }
@@ -209,13 +207,13 @@ static void tile_few(const struct ingle_mm_isa *isa, const struct ingle_matrix *
 }
 
 static void tiles_few(const struct ingle_mm_isa *isa, const struct ingle_arg_matmul *arg,
-                      uint32_t i, uint64_t from, uint64_t to)
+                      uint32_t i, const struct ingle_part *part)
 {
     const struct ingle_matrix *w = &arg->w[i];
     struct ingle_mm_few few = {.x = arg->x, .row_end = arg->T};
-    for (uint64_t tile = from; tile < to; tile++) {
+    for (uint64_t tile = part->from; tile < part->to; tile++) {
         few.tile = tile_at(w, tile);
-        few.next = tile_at(w, tile + 1 < to ? tile + 1 : tile);
+        few.next = tile_at(w, tile + 1 < part->to ? tile + 1 : tile);
         few.out = tile_out(arg, i, tile);
         tile_few(isa, w, &few);
     }
@@ -230,11 +228,11 @@ static bool goes_few(const struct ingle_mm_isa *isa, const struct ingle_arg_matm
 /* ---- gate and up: a group of 32 columns is two tiles of each ---- */
 
 static void glu_few(const struct ingle_mm_isa *isa, const struct ingle_arg_matmul *arg,
-                    struct ingle_share groups)
+                    const struct ingle_part *part)
 {
-    float y[2][INGLE_MM_FEW_MAX][INGLE_ACT_GROUP] = {0};
+    float y[2][INGLE_FEW_ROWS][INGLE_ACT_GROUP] = {0};
     struct ingle_mm_few few = {.x = arg->x, .row_end = arg->T};
-    for (uint64_t group = groups.from; group < groups.to; group++) {
+    for (uint64_t group = part->from; group < part->to; group++) {
         for (uint32_t i = 0; i < 2; i++) {
             for (uint64_t h = 0; h < 2 && 2 * group + h < ingle_tiles(arg->w[i].rows); h++) {
                 few.tile = tile_at(&arg->w[i], 2 * group + h);
@@ -258,13 +256,13 @@ static void glu_few(const struct ingle_mm_isa *isa, const struct ingle_arg_matmu
 }
 
 static void glu_many(const struct ingle_mm_isa *isa, const struct ingle_arg_matmul *arg,
-                     struct ingle_share groups, struct scratch *scratch)
+                     const struct ingle_part *part, struct scratch *scratch)
 {
     struct strip strip = {.isa = isa, .arg = arg, .scratch = scratch};
-    for (strip.row0 = 0; strip.row0 < arg->T; strip.row0 += strip.n_rows) {
-        strip.n_rows = even_piece(arg->T - strip.row0, INGLE_MM_ROWS * INGLE_MM_PAIR / 4);
+    for (strip.row0 = part->row0; strip.row0 < part->row1; strip.row0 += strip.n_rows) {
+        strip.n_rows = even_piece(part->row1 - strip.row0, INGLE_MM_ROWS * INGLE_MM_PAIR / 4);
         const uint64_t tile_floats = (uint64_t)strip.n_rows * INGLE_TILE_ROWS;
-        for (uint64_t group = groups.from; group < groups.to; group++) {
+        for (uint64_t group = part->from; group < part->to; group++) {
             const float *half[4]; /* gate, gate, up, up */
             for (uint32_t k = 0; k < 4; k += isa->pair) {
                 strip.i = k / 2;
@@ -272,7 +270,7 @@ static void glu_many(const struct ingle_mm_isa *isa, const struct ingle_arg_matm
                 strip.acc = scratch->acc + k * tile_floats;
                 uint32_t after = (k + isa->pair) % 4;
                 set_next(&strip, after / 2, 2 * (group + (after == 0)) + after % 2,
-                         after != 0 || group + 1 < groups.to);
+                         after != 0 || group + 1 < part->to);
                 strip_run(&strip);
                 for (uint32_t p = 0; p < isa->pair; p++) {
                     half[k + p] = strip.acc + p * INGLE_TILE_ROWS;
@@ -302,25 +300,23 @@ void ingle_mm_run(const struct ingle_mm_isa *isa, const struct ingle_op *op,
         assert(arg->w[i].cols == arg->x->cols);
     }
     if (arg->out) {
-        struct ingle_share groups = ingle_group_share(arg, worker);
         assert(arg->n_w == 2 && arg->w[0].rows == arg->out->cols &&
                arg->w[1].rows == arg->out->cols && !arg->bias[0] && !arg->bias[1]);
-        if (goes_few(isa, arg, 0) && goes_few(isa, arg, 1)) {
-            glu_few(isa, arg, groups);
-        } else {
-            glu_many(isa, arg, groups, scratch);
-        }
-        return;
     }
-    for (uint32_t i = 0; i < arg->n_w; i++) {
-        struct ingle_share tiles = ingle_tile_share(arg, i, worker);
-        if (tiles.from >= tiles.to) {
-            continue;
-        }
-        if (goes_few(isa, arg, i)) {
-            tiles_few(isa, arg, i, tiles.from, tiles.to);
-        } else {
-            tiles_many(isa, arg, i, tiles.from, tiles.to, scratch);
+    for (uint32_t i = 0; i < (arg->out ? 1 : arg->n_w); i++) {
+        struct ingle_part parts[INGLE_PARTS_MAX];
+        const uint32_t n = ingle_parts(arg, i, worker, parts);
+        const bool few = goes_few(isa, arg, i) && (!arg->out || goes_few(isa, arg, 1));
+        for (uint32_t p = 0; p < n; p++) {
+            if (arg->out && few) {
+                glu_few(isa, arg, &parts[p]);
+            } else if (arg->out) {
+                glu_many(isa, arg, &parts[p], scratch);
+            } else if (few) {
+                tiles_few(isa, arg, i, &parts[p]);
+            } else {
+                tiles_many(isa, arg, i, &parts[p], scratch);
+            }
         }
     }
 }

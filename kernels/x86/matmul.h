@@ -13,11 +13,11 @@
 #include "kernels/act.h"
 #include "kernels/isa.h"
 #include "kernels/pack.h"
+#include "kernels/work.h"
 
 #define INGLE_INLINE static inline __attribute__((always_inline))
 
 #define INGLE_MM_FEW         8u    /* rows that share a block taken apart in registers, at most */
-#define INGLE_MM_FEW_MAX     16u   /* rows of an op of few rows, at most */
 #define INGLE_MM_BLOCKS      16u   /* blocks of a panel of codes: 512 columns, 8 KiB a tile */
 #define INGLE_MM_FLOAT_COLS  128u  /* columns of a panel of floats: 8 KiB a tile */
 #define INGLE_MM_PAIR        2u    /* tiles of a panel, at most */
@@ -74,7 +74,8 @@ typedef void ingle_mm_group_fn(const struct ingle_mm_group *group);
 
 struct ingle_mm_isa {
     uint32_t pair;         /* tiles of a panel */
-    uint32_t few, few_max; /* rows of one few call; rows of an op up to which it is used, <= 16 */
+    uint32_t few, few_max; /* rows of one few call; rows of an op up to which it is used, at most
+                            * INGLE_FEW_ROWS */
     uint32_t group, group_float; /* rows of a group of codes, of floats, at most */
     bool whole; /* groups of codes always have `group` rows: the last of a strip begins with rows of
                  * the one before it, and skips them */

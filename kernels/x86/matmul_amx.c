@@ -191,13 +191,13 @@ void INGLE_VARIANT(matmul)(const struct ingle_op *op, const struct ingle_worker 
 {
     static const struct ingle_mm_isa isa = {.pair = PAIR,
                                             .few = INGLE_MM_FEW,
-                                            .few_max = INGLE_MM_FEW_MAX,
+                                            .few_max = INGLE_FEW_ROWS,
                                             .group = GROUP,
                                             .whole = true,
                                             .decode_fn = decode_fn,
                                             .group_fn = group_fn,
                                             .glu_put = ingle_glu_put_avx512};
-    static_assert(ROWS_LEAST > INGLE_MM_FEW_MAX, "no op of few rows comes here");
+    static_assert(ROWS_LEAST > INGLE_FEW_ROWS, "no op of few rows comes here");
     if (!gains(&op->matmul)) {
         ingle_matmul_avx512(op, worker);
         return;

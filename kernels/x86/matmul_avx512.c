@@ -466,7 +466,7 @@ void ingle_matmul_avx512(const struct ingle_op *op, const struct ingle_worker *w
 {
     static const struct ingle_mm_isa isa = {.pair = PAIR,
                                             .few = FEW,
-                                            .few_max = INGLE_MM_FEW_MAX,
+                                            .few_max = INGLE_FEW_ROWS,
                                             .group_float = GROUP_FLOAT,
                                             .group = GROUP,
                                             .few_fn = few_fn,

@@ -90,15 +90,15 @@ const struct ingle_kernels *check_table(void **state);
     X(seal_of_equal_values_has_scale_one)
 
 /* The tests of what does not depend on a table. */
-#define CHECK_ONCE_TESTS(X)                           \
-    X(dequantised_rows_equal_the_gguf_library)        \
-    X(packing_of_infinite_scale_is_refused)           \
-    X(packing_by_row_list_equals_packing_in_order)    \
-    X(packed_size_is_near_gguf_size)                  \
-    X(workers_divide_every_tile_and_know_their_first) \
-    X(matmul_reference_is_close_to_double_precision)  \
-    X(half_conversions_round_to_nearest_even)         \
-    X(expf_is_close_to_exp)                           \
+#define CHECK_ONCE_TESTS(X)                                   \
+    X(dequantised_rows_equal_the_gguf_library)                \
+    X(packing_of_infinite_scale_is_refused)                   \
+    X(packing_by_row_list_equals_packing_in_order)            \
+    X(packed_size_is_near_gguf_size)                          \
+    X(workers_divide_every_tile_and_row_and_know_their_first) \
+    X(matmul_reference_is_close_to_double_precision)          \
+    X(half_conversions_round_to_nearest_even)                 \
+    X(expf_is_close_to_exp)                                   \
     X(kv_layer_bytes_are_those_of_the_table)
 
 #define CHECK_DECLARE(name) void name(void **state);

@@ -89,17 +89,18 @@ void matmul_equals_reference(void **state)
     }
 }
 
+/* Few rows, which are divided by tiles, and many, of which workers share a strip's. */
 void matmul_of_three_matrices_equals_reference(void **state)
 {
     struct check_rng rng = {4};
-    for (uint32_t workers = 1; workers < 9; workers++) {
+    for (uint32_t turn = 0; turn < 16; turn++) {
+        uint32_t workers = 1 + turn % 8, T = turn < 8 ? 2 * workers : 100 + 40 * workers;
         enum ingle_act_mode mode = workers % INGLE_ACT_COUNT;
         struct ingle_matrix w[3] = {check_matrix(&rng, INGLE_W_Q4_K, 70, 256),
                                     check_matrix(&rng, INGLE_W_Q8_0, 20, 256),
                                     check_matrix(&rng, INGLE_W_Q5_0, 32, 256)};
-        struct ingle_act x = random_act(&rng, mode, 2 * workers, 256);
-        struct ingle_op op = {.kind = INGLE_K_MATMUL,
-                              .matmul = {.x = &x, .n_w = 3, .T = 2 * workers}};
+        struct ingle_act x = random_act(&rng, mode, T, 256);
+        struct ingle_op op = {.kind = INGLE_K_MATMUL, .matmul = {.x = &x, .n_w = 3, .T = T}};
         memcpy(op.matmul.w, w, sizeof w);
         compare(check_table(state), &op, workers);
         check_free(x.rows);
@@ -210,7 +211,8 @@ void matmul_of_gate_and_up_equals_reference(void **state)
                                                 {INGLE_W_Q4_K, INGLE_W_Q6_K},
                                                 {INGLE_W_Q4_1, INGLE_W_BF16},
                                                 {INGLE_W_F32, INGLE_W_Q8_0}};
-    static const uint32_t rows[] = {1, 16, 33, 64, 80, 113}, tokens[] = {0, 1, 3, 8, 13, 17, 40};
+    static const uint32_t rows[] = {1, 16, 33, 64, 80, 113},
+                          tokens[] = {0, 1, 3, 8, 13, 17, 40, 150, 205};
     enum {
         K = 512
     };

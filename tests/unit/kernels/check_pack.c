@@ -91,36 +91,60 @@ void packed_size_is_near_gguf_size(void **state)
     }
 }
 
-/* A product's workers: each tile once, and the weights a worker is told to fetch are those it reads
- * first. */
+/* A product's workers: each tile by each row once, nobody with a strip's block more than another,
+ * and the weights a worker is told to fetch are those it reads first. */
 static void check_division(const struct ingle_op *op, uint32_t workers)
 {
+    enum {
+        TILES = 304,
+        ROWS = 256
+    };
+    static uint8_t done[3][TILES][ROWS];
     const struct ingle_arg_matmul *arg = &op->matmul;
-    uint64_t bytes = ingle_tile_shape(arg->w[0].type, arg->w[0].cols).bytes, next[3] = {0};
+    const uint32_t width = arg->out ? 2 : 1;
+    uint64_t bytes = ingle_tile_shape(arg->w[0].type, arg->w[0].cols).bytes, most = 0, all = 0;
+    memset(done, 0, sizeof done);
     for (uint32_t index = 0; index < workers; index++) {
         const struct ingle_worker worker = {index, workers, NULL};
         struct ingle_weights_span span = ingle_op_weights(op, &worker);
         const uint8_t *first = NULL;
-        for (uint32_t i = 0; i < arg->n_w; i++) {
-            struct ingle_share share = ingle_tile_share(arg, i, &worker);
-            if (share.from < share.to) {
-                assert_int_equal(share.from, next[i]);
-                assert_true(share.to == ingle_tiles(arg->w[i].rows) || share.to % 2 == 0);
-                next[i] = share.to;
-                first = first ? first : arg->w[i].data + share.from * bytes;
+        uint64_t mine = 0;
+        for (uint32_t i = 0; i < (arg->out ? 1 : arg->n_w); i++) {
+            struct ingle_part parts[INGLE_PARTS_MAX];
+            uint32_t n = ingle_parts(arg, i, &worker, parts);
+            assert_true(n <= INGLE_PARTS_MAX);
+            for (uint32_t p = 0; p < n; p++) {
+                assert_true(parts[p].from < parts[p].to && parts[p].row0 < parts[p].row1);
+                assert_true(width * parts[p].to <= ingle_tiles(arg->w[i].rows) + width - 1);
+                first = first ? first : arg->w[i].data + parts[p].from * width * bytes;
+                for (uint64_t at = parts[p].from; at < parts[p].to; at++) {
+                    for (uint32_t row = parts[p].row0; row < parts[p].row1; row++) {
+                        assert_int_equal(done[i][at][row]++, 0);
+                        mine++;
+                    }
+                }
             }
         }
+        most = mine > most ? mine : most;
+        all += mine;
         assert_ptr_equal(span.at, first);
         assert_true(first ? span.bytes >= bytes : span.bytes == 0);
     }
-    for (uint32_t i = 0; i < arg->n_w; i++) {
-        assert_int_equal(next[i], ingle_tiles(arg->w[i].rows));
+    for (uint32_t i = 0; i < (arg->out ? 1 : arg->n_w); i++) {
+        for (uint32_t at = 0; at < ingle_tiles(arg->w[i].rows) / width; at++) {
+            for (uint32_t row = 0; row < arg->T; row++) {
+                assert_int_equal(done[i][at][row], 1);
+            }
+        }
     }
+    /* A block more than an even share: 64 rows and those that T leaves over, of a pair of tiles. */
+    assert_true(most <= all / workers + 2 * 2 * INGLE_ROWS_LEAST);
 }
 
-void workers_divide_every_tile_and_know_their_first(void **state)
+void workers_divide_every_tile_and_row_and_know_their_first(void **state)
 {
     static const uint32_t rows[][3] = {{16, 0, 0}, {17, 1, 40}, {896, 128, 128}, {4864, 4864, 0}};
+    static const uint32_t tokens[] = {1, 16, 17, 127, 128, 200, 256};
     uint8_t *place = check_alloc(ingle_pack_bytes(INGLE_W_Q4_K, 4864, 512));
     struct ingle_act out = {0};
     (void)state;
@@ -132,8 +156,11 @@ void workers_divide_every_tile_and_know_their_first(void **state)
         }
         out.cols = rows[i][0];
         op.matmul.out = op.matmul.n_w == 2 ? &out : NULL;
-        for (uint32_t workers = 1; workers <= 67; workers += 3) {
-            check_division(&op, workers);
+        for (uint32_t t = 0; t < sizeof tokens / sizeof tokens[0]; t++) {
+            op.matmul.T = tokens[t];
+            for (uint32_t workers = 1; workers <= 67; workers += 3) {
+                check_division(&op, workers);
+            }
         }
         op.kind = INGLE_K_NORM;
         assert_int_equal(ingle_op_weights(&op, &(struct ingle_worker){0, 1, NULL}).bytes, 0);
