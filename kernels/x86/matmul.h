@@ -17,10 +17,11 @@
 
 #define INGLE_INLINE static inline __attribute__((always_inline))
 
-#define INGLE_MM_FEW         8u    /* rows that share a block taken apart in registers, at most */
-#define INGLE_MM_BLOCKS      16u   /* blocks of a panel of codes: 512 columns, 8 KiB a tile */
-#define INGLE_MM_FLOAT_COLS  128u  /* columns of a panel of floats: 8 KiB a tile */
-#define INGLE_MM_PAIR        2u    /* tiles of a panel, at most */
+#define INGLE_MM_FEW         8u   /* rows that share a block taken apart in registers, at most */
+#define INGLE_MM_NEAR        4u   /* blocks from a few rows' block to what it fetches of its tile */
+#define INGLE_MM_BLOCKS      16u  /* blocks of a panel of codes: 512 columns, 8 KiB a tile */
+#define INGLE_MM_FLOAT_COLS  128u /* columns of a panel of floats: 8 KiB a tile */
+#define INGLE_MM_PAIR        2u   /* tiles of a panel, at most */
 #define INGLE_MM_ROWS        1024u /* rows whose partial sums fit the scratch */
 #define INGLE_MM_PANEL_BYTES (64u * 1024u)
 
@@ -86,6 +87,26 @@ struct ingle_mm_isa {
     ingle_mm_group_fn *(*group_float_fn)(uint32_t rows);
     ingle_glu_put_fn *glu_put;
 };
+
+/* What a kernel of few rows fetches at block b of its tile: a share of the next tile into the
+ * second-level cache, and this tile's codes a little further on into the first. */
+INGLE_INLINE void ingle_mm_fetch(enum ingle_wtype type, const struct ingle_mm_few *few, uint32_t b)
+{
+    const struct ingle_wform form = ingle_wform(type);
+    const uint8_t *next = few->next + few->ahead * b;
+    const uint64_t line = 64 * (uint64_t)(b + INGLE_MM_NEAR);
+    for (uint64_t at = 0; at < few->ahead; at += 64) {
+        __builtin_prefetch(next + at, 0, 2);
+    }
+#pragma GCC unroll 8
+    for (uint32_t i = 0; i < form.low_bits; i++) {
+        __builtin_prefetch(few->tile + line * form.low_bits + 64 * i, 0, 3);
+    }
+#pragma GCC unroll 2
+    for (uint32_t i = 0; i < form.high_bits; i++) {
+        __builtin_prefetch(few->tile + few->shape.high + line * form.high_bits + 64 * i, 0, 3);
+    }
+}
 
 void ingle_mm_run(const struct ingle_mm_isa *isa, const struct ingle_op *op,
                   const struct ingle_worker *worker);

@@ -90,7 +90,7 @@ INGLE_INLINE void few_rows(enum ingle_wtype type, bool two, const uint32_t rows,
 {
     const struct ingle_tile_shape shape = few->shape;
     const uint64_t group_bytes = ingle_mm_group_bytes(two);
-    const uint8_t *tile = few->tile, *next = few->next;
+    const uint8_t *tile = few->tile;
     const uint8_t *x[FEW];
     __m512 acc[FEW];
 #pragma GCC unroll 8
@@ -102,10 +102,7 @@ INGLE_INLINE void few_rows(enum ingle_wtype type, bool two, const uint32_t rows,
     for (uint32_t b = 0; b < shape.blocks; b++) {
         __m512i w[8];
         __m512 d[2], m[2];
-        for (uint64_t line = 0; line < few->ahead; line += 64) {
-            __builtin_prefetch(next + line, 0, 3);
-        }
-        next += few->ahead;
+        ingle_mm_fetch(type, few, b);
         tile_codes_avx512(type, tile, &shape, b, w);
         tile_scales_avx512(type, tile, &shape, b, d, m);
 #pragma GCC unroll 8

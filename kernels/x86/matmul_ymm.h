@@ -78,7 +78,6 @@ INGLE_INLINE void few_rows(enum ingle_wtype type, bool two, const uint32_t rows,
 {
     const struct ingle_tile_shape shape = few->shape;
     const uint64_t group_bytes = ingle_mm_group_bytes(two);
-    const uint8_t *next = few->next;
     const uint8_t *x[FEW];
     __m256 acc[FEW][2];
 #pragma GCC unroll 4
@@ -89,10 +88,7 @@ INGLE_INLINE void few_rows(enum ingle_wtype type, bool two, const uint32_t rows,
         acc[r][0] = acc[r][1] = _mm256_setzero_ps();
     }
     for (uint32_t b = 0; b < shape.blocks; b++) {
-        for (uint64_t line = 0; line < few->ahead; line += 64) {
-            __builtin_prefetch(next + line, 0, 3);
-        }
-        next += few->ahead;
+        ingle_mm_fetch(type, few, b);
 #pragma GCC unroll 2
         for (int half = 0; half < 2; half++) {
             __m256i w[8];
