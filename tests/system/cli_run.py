@@ -42,6 +42,11 @@ class Terminal:
         before, _, self.text = self.text.partition(word)
         return before
 
+    def quiet(self):
+        """Read until nothing more comes."""
+        while select.select([self.fd], [], [], 0.2)[0]:
+            self.text += os.read(self.fd, 4096).decode(errors="replace")
+
     def send(self, text):
         os.write(self.fd, text.encode())
 
@@ -225,6 +230,21 @@ class Run(unittest.TestCase):
         self.assertIn("Ada", history)
         lines = self.r.ingle("chat", "-m", "small", "-n", "5", text=b"one \\\ntwo\n/clear\nthree\n")
         self.assertEqual(lines.count(b"\n"), 2)
+
+    def test_an_interrupt_outside_a_line_leaves_the_end_of_input_alone(self):
+        """One that arrives while nothing is read is over with the next line; it must not be taken
+        for the reason why the input ended."""
+        for i in range(10):
+            t = Terminal(self.r.env, INGLE, "chat", "-m", "small")
+            t.wait_for("> ")
+            t.send("/help\r")
+            time.sleep(i * 4e-5)
+            os.kill(t.pid, signal.SIGINT)
+            t.quiet()
+            t.send("\r")
+            t.quiet()
+            t.send("\x04")
+            self.assertEqual(t.status(), 0)
 
 
 class Start(unittest.TestCase):

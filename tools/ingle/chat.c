@@ -182,6 +182,7 @@ static int read_line(struct chat *c, char **ret)
     if (line == NULL) {
         return 0;
     }
+    (void)interrupt_taken(); /* one from before the line must end neither its answer nor the chat */
     line[strcspn(line, "\n")] = 0;
     *ret = line;
     return 1;
