@@ -29,8 +29,16 @@ struct ingle_part {
 #define INGLE_FEW_ROWS   16u /* a product of so few rows is divided tile by tile */
 #define INGLE_ROWS_LEAST 64u /* of a strip that several workers share, each */
 
-/* This worker's parts of matrix i of a product (with `out`: of gate and up, i = 0), in order;
- * returns how many.
+/* What matrix i of a product is divided into: its tiles; with `out` the groups, all at i = 0. */
+static inline uint64_t ingle_part_units(const struct ingle_arg_matmul *arg, uint32_t i)
+{
+    if (!arg->out) {
+        return ingle_tiles(arg->w[i].rows);
+    }
+    return i == 0 ? ingle_act_groups(arg->out->cols) : 0;
+}
+
+/* This worker's parts of matrix i of a product, in order; returns how many.
  *
  * A product's strips, over its matrices as if they were one, are cut by rows into blocks, and
  * workers take equal numbers of consecutive blocks: most of them whole strips, and a part of the
@@ -41,40 +49,34 @@ static inline uint32_t ingle_parts(const struct ingle_arg_matmul *arg, uint32_t 
                                    const struct ingle_worker *worker,
                                    struct ingle_part ret[INGLE_PARTS_MAX])
 {
-    const uint64_t width = arg->out || arg->T <= INGLE_FEW_ROWS ? 1 : 2;
+    const uint64_t width = arg->out || arg->T <= INGLE_FEW_ROWS ? 1 : 2; /* units of a strip */
+    const uint64_t units = ingle_part_units(arg, i), strips = (units + width - 1) / width;
     const uint32_t T = arg->T, blocks = T / INGLE_ROWS_LEAST > 0 ? T / INGLE_ROWS_LEAST : 1;
-    uint64_t strips = 0, before = 0, total = 0, units = 0;
+    uint64_t before = 0, total = 0; /* strips */
     uint32_t n = 0;
-    if (arg->out) {
-        total = strips = units = ingle_act_groups(arg->out->cols);
-    } else {
-        for (uint32_t k = 0; k < arg->n_w; k++) {
-            uint64_t tiles = ingle_tiles(arg->w[k].rows), here = (tiles + width - 1) / width;
-            before = k == i ? total : before;
-            strips = k == i ? here : strips;
-            units = k == i ? tiles : units;
-            total += here;
-        }
+    for (uint32_t k = 0; k < arg->n_w; k++) {
+        uint64_t here = (ingle_part_units(arg, k) + width - 1) / width;
+        before += k < i ? here : 0;
+        total += here;
     }
     struct ingle_share share = ingle_share(total * blocks, worker);
     uint64_t at = share.from > before * blocks ? share.from - before * blocks : 0;
     uint64_t end = share.to > before * blocks ? share.to - before * blocks : 0;
     end = end < strips * blocks ? end : strips * blocks;
-    while (at < end) {
-        /* To the end of a strip that was begun, whole strips, or the beginning of one. */
-        uint64_t to = at % blocks != 0     ? at - at % blocks + blocks
-                      : end - at >= blocks ? end - end % blocks
-                                           : end;
-        to = to < end ? to : end;
-        uint64_t strip = at / blocks, strip_end = (to + blocks - 1) / blocks;
-        uint64_t block = at % blocks, block_end = to - (strip_end - 1) * blocks;
+    for (uint64_t to; at < end; at = to) {
+        if (at % blocks == 0 && end - at >= blocks) {
+            to = end - end % blocks; /* whole strips */
+        } else {
+            to = at - at % blocks + blocks; /* some blocks of one */
+            to = to < end ? to : end;
+        }
+        uint64_t last = (to - 1) / blocks, unit_end = (last + 1) * width;
         ret[n++] = (struct ingle_part){
-            .from = strip * width,
-            .to = strip_end * width < units ? strip_end * width : units,
-            .row0 = (uint32_t)(T * block / blocks),
-            .row1 = (uint32_t)(T * block_end / blocks),
+            .from = at / blocks * width,
+            .to = unit_end < units ? unit_end : units,
+            .row0 = (uint32_t)(T * (at % blocks) / blocks),
+            .row1 = (uint32_t)(T * (to - last * blocks) / blocks),
         };
-        at = to;
     }
     return n;
 }

@@ -236,7 +236,7 @@ void ingle_matmul_ref(const struct ingle_op *op, const struct ingle_worker *work
         assert(arg->n_w == 2 && arg->w[0].rows == arg->out->cols &&
                arg->w[1].rows == arg->out->cols && !arg->bias[0] && !arg->bias[1]);
     }
-    for (uint32_t i = 0; i < (arg->out ? 1 : arg->n_w); i++) {
+    for (uint32_t i = 0; i < arg->n_w; i++) {
         struct ingle_part parts[INGLE_PARTS_MAX];
         uint32_t n = ingle_parts(arg, i, worker, parts);
         for (uint32_t p = 0; p < n; p++) {

@@ -303,7 +303,7 @@ void ingle_mm_run(const struct ingle_mm_isa *isa, const struct ingle_op *op,
         assert(arg->n_w == 2 && arg->w[0].rows == arg->out->cols &&
                arg->w[1].rows == arg->out->cols && !arg->bias[0] && !arg->bias[1]);
     }
-    for (uint32_t i = 0; i < (arg->out ? 1 : arg->n_w); i++) {
+    for (uint32_t i = 0; i < arg->n_w; i++) {
         struct ingle_part parts[INGLE_PARTS_MAX];
         const uint32_t n = ingle_parts(arg, i, worker, parts);
         const bool few = goes_few(isa, arg, i) && (!arg->out || goes_few(isa, arg, 1));

@@ -109,13 +109,15 @@ static void check_division(const struct ingle_op *op, uint32_t workers)
         struct ingle_weights_span span = ingle_op_weights(op, &worker);
         const uint8_t *first = NULL;
         uint64_t mine = 0;
-        for (uint32_t i = 0; i < (arg->out ? 1 : arg->n_w); i++) {
+        for (uint32_t i = 0; i < arg->n_w; i++) {
             struct ingle_part parts[INGLE_PARTS_MAX];
             uint32_t n = ingle_parts(arg, i, &worker, parts);
             assert_true(n <= INGLE_PARTS_MAX);
             for (uint32_t p = 0; p < n; p++) {
                 assert_true(parts[p].from < parts[p].to && parts[p].row0 < parts[p].row1);
                 assert_true(width * parts[p].to <= ingle_tiles(arg->w[i].rows) + width - 1);
+                assert_true(arg->out || arg->T <= INGLE_FEW_ROWS || parts[p].to % 2 == 0 ||
+                            parts[p].to == ingle_tiles(arg->w[i].rows)); /* pairs */
                 first = first ? first : arg->w[i].data + parts[p].from * width * bytes;
                 for (uint64_t at = parts[p].from; at < parts[p].to; at++) {
                     for (uint32_t row = parts[p].row0; row < parts[p].row1; row++) {
@@ -130,8 +132,8 @@ static void check_division(const struct ingle_op *op, uint32_t workers)
         assert_ptr_equal(span.at, first);
         assert_true(first ? span.bytes >= bytes : span.bytes == 0);
     }
-    for (uint32_t i = 0; i < (arg->out ? 1 : arg->n_w); i++) {
-        for (uint32_t at = 0; at < ingle_tiles(arg->w[i].rows) / width; at++) {
+    for (uint32_t i = 0; i < arg->n_w; i++) {
+        for (uint64_t at = 0; at < ingle_part_units(arg, i); at++) {
             for (uint32_t row = 0; row < arg->T; row++) {
                 assert_int_equal(done[i][at][row], 1);
             }
