@@ -31,6 +31,12 @@
 #define INGLE_ACT_TINY  0x1p-80f
 #define INGLE_ACT_HUGE  0x1p80f
 
+/* Sums that are floats all along: the bits of an INT8 group's scale 2^e (1 + k / 8), plus these, are
+ * the bits of 2^e (2^23 + 2^20 k + 2^19), and adding a whole number |I| < 2^19 to bits of that is
+ * adding 2^e I to its value. So integer products are summed onto it, and taking it away again
+ * leaves 2^e I, exactly and without a conversion. 32 columns with codes in -128..127 stay below. */
+#define INGLE_ACT8_ORIGIN ((23 << 23) + (1 << 19))
+
 #define INGLE_ACT_FRACTION_BITS 3 /* of a scale: k */
 #define INGLE_ACT_FRACTIONS     (1 << INGLE_ACT_FRACTION_BITS)
 
@@ -39,8 +45,8 @@
  * point 128 begins; other zero points are powers of two and take a shift. */
 struct ingle_act_tail {
     float scale;
-    int32_t bias;  /* -128 (Q0 + Q1) */
-    int32_t bias0; /* -128 Q0 */
+    int32_t bias;  /* -128 (Q0 + Q1); with a scale of NaN -INGLE_ACT8_ORIGIN, so that */
+    int32_t bias0; /* -128 Q0;        a sum that is a float all along is NaN too */
     float sum;     /* scale * (Q0 + Q1), exact */
 };
 

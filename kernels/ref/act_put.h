@@ -60,9 +60,10 @@ static inline int32_t ingle_act_sum16(const int32_t *v)
 /* first, last: sums of the codes of a half. */
 static inline struct ingle_act_tail ingle_act_tail(float scale, int32_t first, int32_t last)
 {
+    const bool nan = isnan(scale);
     return (struct ingle_act_tail){.scale = scale,
-                                   .bias = -128 * (first + last),
-                                   .bias0 = -128 * first,
+                                   .bias = nan ? -INGLE_ACT8_ORIGIN : -128 * (first + last),
+                                   .bias0 = nan ? -INGLE_ACT8_ORIGIN : -128 * first,
                                    .sum = scale * (float)(first + last)};
 }
 
@@ -78,8 +79,7 @@ static inline void ingle_act8_put(struct ingle_act8 *out, const float *x)
     float scale =
         ingle_act_scale(_mm512_reduce_max_epu32(_mm512_max_epu32(abs0, abs1)), INGLE_ACT8_MAX);
     if (!(scale > 0.0f)) {
-        memset(out, 0, sizeof *out);
-        out->tail.scale = out->tail.sum = scale;
+        *out = (struct ingle_act8){.tail = ingle_act_tail(scale, 0, 0)};
         return;
     }
     __m512 inverse = _mm512_set1_ps(1.0f / scale);

@@ -177,6 +177,14 @@ INGLE_INLINE void end_rows(const struct ingle_mm_group *group, const int rows, _
     }
 }
 
+/* Where a sum of INT8 products begins as the bits of a float, act.h says how. */
+INGLE_INLINE __m512i sum_origin(const struct ingle_act_tail *tail)
+{
+    int32_t scale;
+    memcpy(&scale, &tail->scale, sizeof scale);
+    return _mm512_add_epi32(_mm512_set1_epi32(INGLE_ACT8_ORIGIN), _mm512_set1_epi32(scale));
+}
+
 /* `rows` rows times a panel. */
 INGLE_INLINE void group_panel(bool two, bool halves, bool min, const int rows,
                               const struct ingle_mm_group *group)
@@ -215,12 +223,12 @@ INGLE_INLINE void group_panel(bool two, bool halves, bool min, const int rows,
 #pragma GCC unroll 6
                 for (int r = 0; r < rows; r++) {
                     const struct ingle_act_tail *tail = ingle_mm_tail(two, x[r]);
-                    __m512i start = _mm512_setzero_si512();
+                    __m512i start = two ? _mm512_setzero_si512() : sum_origin(tail);
                     if (!min && plane == 1) {
-                        start = !halves  ? _mm512_set1_epi32(tail->bias)
-                                : h == 0 ? _mm512_set1_epi32(tail->bias0)
-                                         : _mm512_sub_epi32(_mm512_set1_epi32(tail->bias),
-                                                            _mm512_set1_epi32(tail->bias0));
+                        int32_t bias = !halves  ? tail->bias
+                                       : h == 0 ? tail->bias0
+                                                : tail->bias - tail->bias0;
+                        start = _mm512_add_epi32(start, _mm512_set1_epi32(bias));
                     }
 #pragma GCC unroll 2
                     for (int p = 0; p < PAIR; p++) {
@@ -243,14 +251,17 @@ INGLE_INLINE void group_panel(bool two, bool halves, bool min, const int rows,
                     }
                 }
             }
+            __asm__("" ::: "memory"); /* rather read the origins again than keep them on the stack */
 #pragma GCC unroll 6
             for (int r = 0; r < rows; r++) {
                 const struct ingle_act_tail *tail = ingle_mm_tail(two, x[r]);
-                const __m512 exponent = _mm512_getexp_ps(_mm512_set1_ps(tail->scale));
+                const __m512 power = two ? _mm512_getexp_ps(_mm512_set1_ps(tail->scale))
+                                         : _mm512_castsi512_ps(sum_origin(tail));
                 const uint32_t k = ingle_act_fraction(tail->scale);
 #pragma GCC unroll 2
                 for (int p = 0; p < PAIR; p++) {
-                    __m512 value = _mm512_scalef_ps(_mm512_cvtepi32_ps(sum[r][p]), exponent);
+                    __m512 value = two ? _mm512_scalef_ps(_mm512_cvtepi32_ps(sum[r][p]), power)
+                                       : _mm512_sub_ps(_mm512_castsi512_ps(sum[r][p]), power);
                     __m512 d = _mm512_load_ps(panel->d[h][b][k][p]);
                     acc[r][p] = _mm512_fmadd_ps(value, d, acc[r][p]);
                 }
