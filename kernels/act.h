@@ -31,9 +31,9 @@
 #define INGLE_ACT_TINY  0x1p-80f
 #define INGLE_ACT_HUGE  0x1p80f
 
-/* Sums that are floats all along: the bits of an INT8 group's scale 2^e (1 + k / 8), plus these, are
- * the bits of 2^e (2^23 + 2^20 k + 2^19), and adding a whole number |I| < 2^19 to bits of that is
- * adding 2^e I to its value. So integer products are summed onto it, and taking it away again
+/* Sums that are floats all along: the bits of an INT8 group's scale 2^e (1 + k / 8), plus these,
+ * are the bits of 2^e (2^23 + 2^20 k + 2^19), and adding a whole number |I| < 2^19 to bits of that
+ * is adding 2^e I to its value. So integer products are summed onto it, and taking it away again
  * leaves 2^e I, exactly and without a conversion. 32 columns with codes in -128..127 stay below. */
 #define INGLE_ACT8_ORIGIN ((23 << 23) + (1 << 19))
 

@@ -251,7 +251,8 @@ INGLE_INLINE void group_panel(bool two, bool halves, bool min, const int rows,
                     }
                 }
             }
-            __asm__("" ::: "memory"); /* rather read the origins again than keep them on the stack */
+            /* Rather read the origins again than keep them on the stack. */
+            __asm__("" ::: "memory");
 #pragma GCC unroll 6
             for (int r = 0; r < rows; r++) {
                 const struct ingle_act_tail *tail = ingle_mm_tail(two, x[r]);

@@ -6,6 +6,7 @@
  * as a sequence of launches, events as CUevents. Thread: step, unless a line says otherwise. */
 #ifndef INGLE_RUNTIME_BACKEND_BACKEND_H
 #define INGLE_RUNTIME_BACKEND_BACKEND_H
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "kernels/kernels.h"
@@ -28,6 +29,9 @@ struct ingle_backend_ops {
     /* 64-byte aligned, zeroed; NULL when there is not enough. Thread: load, at creation only. */
     void *(*alloc)(struct ingle_backend *backend, enum ingle_space space, uint64_t bytes);
     void (*free)(struct ingle_backend *backend, enum ingle_space space, void *p, uint64_t bytes);
+    /* Have a part of an allocation, a multiple of 4 KiB into it, be there before it is first
+     * written; false: nothing to be gained. Thread: load, also while step uses the memory. */
+    bool (*populate)(struct ingle_backend *backend, void *p, uint64_t bytes);
     /* Ordered after every earlier copy and program. */
     void (*copy)(struct ingle_backend *backend, void *dst, const void *src, uint64_t bytes);
     /* Run a program: op i + 1 sees what op i wrote. */

@@ -213,6 +213,12 @@ static void cpu_free(struct ingle_backend *backend, enum ingle_space space, void
     ingle_mem_unmap(p, bytes);
 }
 
+static bool cpu_populate(struct ingle_backend *backend, void *p, uint64_t bytes)
+{
+    (void)backend;
+    return ingle_mem_populate(p, bytes);
+}
+
 static void cpu_copy(struct ingle_backend *backend, void *dst, const void *src, uint64_t bytes)
 {
     (void)backend;
@@ -247,6 +253,7 @@ static const struct ingle_backend_ops cpu_ops = {
     .destroy = cpu_destroy,
     .alloc = cpu_alloc,
     .free = cpu_free,
+    .populate = cpu_populate,
     .copy = cpu_copy,
     .submit = cpu_submit,
     .wait = cpu_wait,

@@ -26,6 +26,14 @@ static void null_free(struct ingle_backend *backend, enum ingle_space space, voi
     ingle_mem_unmap(p, bytes);
 }
 
+static bool null_populate(struct ingle_backend *backend, void *p, uint64_t bytes)
+{
+    (void)backend;
+    (void)p;
+    (void)bytes;
+    return false;
+}
+
 static void null_copy(struct ingle_backend *backend, void *dst, const void *src, uint64_t bytes)
 {
     (void)backend;
@@ -52,6 +60,7 @@ static const struct ingle_backend_ops null_ops = {
     .destroy = null_destroy,
     .alloc = null_alloc,
     .free = null_free,
+    .populate = null_populate,
     .copy = null_copy,
     .submit = null_submit,
     .wait = null_wait,

@@ -93,6 +93,11 @@ void *ingle_mem_map_huge(uint64_t bytes)
     return at;
 }
 
+bool ingle_mem_populate(void *p, uint64_t bytes)
+{
+    return madvise(p, bytes, MADV_POPULATE_WRITE) == 0;
+}
+
 void ingle_mem_unmap(void *p, uint64_t bytes)
 {
     note_call();

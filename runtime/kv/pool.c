@@ -1,6 +1,6 @@
 /* Owns the memory of all KV pages of an engine and their free lists and counts. Not: which page
  * belongs to which text (chunk.c, context.c). Invariant: a page is on its slab's free list exactly
- * when its reference count is zero. Thread: step; creation on load. */
+ * when its reference count is zero. Thread: step; creation and warming on load. */
 #include "runtime/kv/pool.h"
 
 #include <errno.h>
@@ -134,6 +134,32 @@ void ingle_kv_pool_fini(struct ingle_kv_pool *pool)
     }
     ingle_mem_free(pool->pages);
     *pool = (struct ingle_kv_pool){0};
+}
+
+bool ingle_kv_pool_warm(struct ingle_kv_pool *pool)
+{
+    const uint64_t step = UINT64_C(2) << 20;
+    uint32_t n_slabs = pool->shape.n_groups * INGLE_USE_COUNT;
+
+    while (pool->warm.n_slabs < n_slabs) {
+        /* Sealed pages first: all of them come into use, open ones again and again the same. */
+        uint32_t use = INGLE_USE_COUNT - 1 - pool->warm.n_slabs / pool->shape.n_groups;
+        struct ingle_page_slab *slab = &pool->slabs[pool->warm.n_slabs % pool->shape.n_groups][use];
+        uint64_t at = pool->warm.bytes, left = slab->bytes - at;
+
+        if (left == 0) {
+            pool->warm.n_slabs++;
+            pool->warm.bytes = 0;
+            continue;
+        }
+        left = left < step ? left : step;
+        pool->warm.bytes += left;
+        if (pool->backend->ops->populate(pool->backend, slab->mem + at, left)) {
+            return true;
+        }
+        pool->warm.n_slabs = n_slabs; /* then it will not be given elsewhere either */
+    }
+    return false;
 }
 
 static struct ingle_page_slab *slab_of(struct ingle_kv_pool *pool, uint32_t page)

@@ -1,5 +1,6 @@
 /* Owns a loaded model together with everything its sequences need at run time. Created on the load
- * thread, then used by step alone; the byte counts may be read by any thread. */
+ * thread, then used by step alone; the byte counts may be read by any thread, and load warms the
+ * pool. */
 #include "runtime/sched/engine.h"
 
 #include <errno.h>
@@ -114,6 +115,11 @@ void ingle_engine_free(struct ingle_engine *e)
     ingle_mem_unmap(e->embed_sums, e->embed_bytes);
     ingle_model_free(e->model);
     ingle_mem_free(e);
+}
+
+bool ingle_engine_warm(struct ingle_engine *engine)
+{
+    return ingle_kv_pool_warm(&engine->pool);
 }
 
 const struct ingle_model *ingle_engine_model(const struct ingle_engine *engine)

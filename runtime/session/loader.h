@@ -1,5 +1,6 @@
 /* The load thread: reads models, makes engines of them, frees them; between jobs it writes packed
- * images to where they are kept. io hands it jobs and gets each back when it is done. */
+ * images to where they are kept and has the kernel give the memory of KV pages. io hands it jobs
+ * and gets each back when it is done. */
 #ifndef INGLE_RUNTIME_SESSION_LOADER_H
 #define INGLE_RUNTIME_SESSION_LOADER_H
 #include <pthread.h>
@@ -55,6 +56,7 @@ struct ingle_loader {
         struct ingle_sched_options limits;
         struct ingle_image_home home;
         struct ingle_image *unkept[INGLE_MODEL_SLOTS]; /* loaded, to be written; or NULL */
+        struct ingle_engine *cold[INGLE_MODEL_SLOTS];  /* loaded, to be warmed; or NULL */
         struct ingle_backend *fast, *ref, *null;       /* made when first needed */
     } load;
 };

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""RSS + shm of the runtime <= model bytes x 1.15 + KV budget + 64 MiB, by smaps; `ingle ps`
-names every pool. Usage: resident_bytes.py INGLED INGLE"""
+"""RSS + shm of the runtime <= model bytes x 1.15 + KV budget + 64 MiB, by smaps, once all KV pages
+have their memory, which takes a few seconds; `ingle ps` names every pool.
+Usage: resident_bytes.py INGLED INGLE"""
 import os
 import re
 import sys
+import time
 
 import running
 
@@ -24,8 +26,12 @@ def main():
             r.ingle("run", "-m", model, "-n", "16", "--raw", "word " * 1500)
             pools = r.ps()["memory"]["pools"]
             kv = sum(p["bytes"] for p in pools if p["name"] == "kv")
-            used = resident(r.process.pid)
             model_bytes = os.path.getsize(model)
+            deadline = time.monotonic() + 120
+            while resident(r.process.pid) < kv + 0.9 * model_bytes:
+                assert time.monotonic() < deadline, "KV pages did not get their memory"
+                time.sleep(0.1)
+            used = resident(r.process.pid)
             limit = model_bytes * 1.15 + kv + 64 * MIB
             listed = sum(p["bytes"] for p in pools)
             print(f"{name}: resident {used / MIB:.1f} MiB, limit {limit / MIB:.1f} MiB (model "
