@@ -7,10 +7,6 @@
 
 #include "kernels/act.h"
 
-#if defined(__AVX512F__)
-#include <immintrin.h>
-#endif
-
 /* The scale of a group whose largest |x| has these bits; NaN and Inf are above every number. */
 static inline float ingle_act_scale(uint32_t max_bits, float limit)
 {
@@ -68,31 +64,10 @@ static inline struct ingle_act_tail ingle_act_tail(float scale, int32_t first, i
 }
 
 #if defined(__AVX512F__) && defined(__AVX512VL__) && defined(__AVX512VNNI__)
-/* One group in two registers; what plain C takes 48 cycles for takes 29. */
-static inline void ingle_act8_put(struct ingle_act8 *out, const float *x)
-{
-    const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
-    const __m128i ones = _mm_set1_epi8(1);
-    __m512 x0 = _mm512_loadu_ps(x), x1 = _mm512_loadu_ps(x + 16);
-    __m512i abs0 = _mm512_and_si512(_mm512_castps_si512(x0), magnitude);
-    __m512i abs1 = _mm512_and_si512(_mm512_castps_si512(x1), magnitude);
-    float scale =
-        ingle_act_scale(_mm512_reduce_max_epu32(_mm512_max_epu32(abs0, abs1)), INGLE_ACT8_MAX);
-    if (!(scale > 0.0f)) {
-        *out = (struct ingle_act8){.tail = ingle_act_tail(scale, 0, 0)};
-        return;
-    }
-    __m512 inverse = _mm512_set1_ps(1.0f / scale);
-    __m128i q0 = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(x0, inverse)));
-    __m128i q1 = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(x1, inverse)));
-    __m128i sums = _mm_hadd_epi32(_mm_dpbusd_epi32(_mm_setzero_si128(), ones, q0),
-                                  _mm_dpbusd_epi32(_mm_setzero_si128(), ones, q1));
-    sums = _mm_hadd_epi32(sums, sums);
-    _mm_storeu_si128((__m128i *)(void *)out->q, q0);
-    _mm_storeu_si128((__m128i *)(void *)(out->q + 16), q1);
-    out->tail = ingle_act_tail(scale, _mm_cvtsi128_si32(sums), _mm_extract_epi32(sums, 1));
-}
+#include "kernels/x86/act8_avx512.h"
 #else
+#define INGLE_ACT8_TOGETHER 8u
+
 static inline void ingle_act8_put(struct ingle_act8 *out, const float *x)
 {
     int32_t v[INGLE_ACT_GROUP];
@@ -101,6 +76,14 @@ static inline void ingle_act8_put(struct ingle_act8 *out, const float *x)
         out->q[i] = (int8_t)v[i];
     }
     out->tail = ingle_act_tail(scale, ingle_act_sum16(v), ingle_act_sum16(v + 16));
+}
+
+/* Up to INGLE_ACT8_TOGETHER groups x[n][32], each `stride` bytes after the one before. */
+static inline void ingle_act8_put_many(uint8_t *out, uint64_t stride, const float *x, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        ingle_act8_put((struct ingle_act8 *)(void *)(out + i * stride), x + i * INGLE_ACT_GROUP);
+    }
 }
 #endif
 
@@ -137,6 +120,29 @@ static inline void ingle_act_put_group(const struct ingle_act *act, uint64_t row
         ingle_act8_put((struct ingle_act8 *)(void *)base + group, x);
     } else {
         ingle_act16_put((struct ingle_act16 *)(void *)base + group, x);
+    }
+}
+
+/* n groups of x[n][32], the first of which is `group` of `row`; the others lie beside it in the
+ * row, or (down) below it in the next rows. */
+static inline void ingle_act_put_many(const struct ingle_act *act, uint64_t row, uint64_t group,
+                                      bool down, const float *x, uint32_t n)
+{
+    const uint64_t bytes = ingle_act_group_bytes(act->mode),
+                   stride = down ? act->row_stride : bytes;
+    const uint64_t end = (group + (down ? 1 : n)) * INGLE_ACT_GROUP;
+    if (act->mode == INGLE_ACT_INT8 && end <= act->cols) {
+        uint8_t *out = act->rows + row * act->row_stride + group * bytes;
+        for (uint32_t i = 0; i < n; i += INGLE_ACT8_TOGETHER) {
+            uint32_t left = n - i;
+            ingle_act8_put_many(out + i * stride, stride, x + i * INGLE_ACT_GROUP,
+                                left < INGLE_ACT8_TOGETHER ? left : INGLE_ACT8_TOGETHER);
+        }
+        return;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        ingle_act_put_group(act, row + (down ? i : 0), group + (down ? 0 : i),
+                            x + i * INGLE_ACT_GROUP);
     }
 }
 

@@ -225,7 +225,7 @@ static void attend_row(const struct ingle_arg_attn *a, const struct ingle_kv_seq
     for (uint32_t c = 0; c < a->D; c++) {
         st.o[c] *= inverse;
     }
-    ingle_attn_put(a, row, head, st.o);
+    ingle_attn_put(a, row, head, 1, st.o);
 }
 
 void ingle_attn_ref(const struct ingle_op *op, const struct ingle_worker *worker)

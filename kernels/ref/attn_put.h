@@ -5,18 +5,17 @@
 
 #include "kernels/ref/act_put.h"
 
-/* x[D] of one row and head: into out, or as codes into act. Heads are whole groups of codes, so
- * workers that share a row write different groups. */
+/* x[n][D] of n heads of one row: into out, or as codes into act. Heads are whole groups of codes,
+ * so workers that share a row write different groups. */
 static inline void ingle_attn_put(const struct ingle_arg_attn *a, uint64_t row, uint64_t head,
-                                  const float *x)
+                                  uint32_t n, const float *x)
 {
     if (a->act == NULL) {
-        memcpy(a->out + (row * a->H + head) * a->D, x, a->D * sizeof *x);
+        memcpy(a->out + (row * a->H + head) * a->D, x, (uint64_t)n * a->D * sizeof *x);
         return;
     }
-    for (uint64_t c = 0; c < a->D; c += INGLE_ACT_GROUP) {
-        ingle_act_put_group(a->act, row, (head * a->D + c) / INGLE_ACT_GROUP, x + c);
-    }
+    ingle_act_put_many(a->act, row, head * a->D / INGLE_ACT_GROUP, false, x,
+                       n * a->D / INGLE_ACT_GROUP);
 }
 
 #endif

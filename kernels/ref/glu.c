@@ -13,7 +13,9 @@
 #define INGLE_GELU_A 1.5957691216057308f
 #define INGLE_GELU_B 0.07135481627260025f
 
-#define BLOCK 8u /* rows: one row's chain of dependent steps runs beside the next one's */
+/* Rows at a time: their codes are made together, or one row's chain of dependent steps beside the
+ * next one's. */
+#define BLOCK INGLE_ACT8_TOGETHER
 
 /* 16 values; `kind` is a constant at each call, the loop is straight code. */
 static inline void glu_tile(enum ingle_glu kind, const float *gate, const float *up, float *x)
@@ -54,8 +56,6 @@ void INGLE_VARIANT(glu_put)(const struct ingle_glu_rows *rows)
                 glu_tile(INGLE_GLU_GELU_TANH, gate, up, x[i / 2] + i % 2 * INGLE_TILE_ROWS);
             }
         }
-        for (uint64_t r = 0; r < n; r++) {
-            ingle_act_put_group(rows->out, rows->row + r0 + r, rows->group, x[r]);
-        }
+        ingle_act_put_many(rows->out, rows->row + r0, rows->group, true, x[0], (uint32_t)n);
     }
 }

@@ -10,6 +10,9 @@
 #include "kernels/ref/lanes.h"
 #include "kernels/work.h"
 
+#define PART \
+    (INGLE_ACT8_TOGETHER * INGLE_ACT_GROUP) /* columns scaled and turned to codes at once */
+
 /* x += add, or the normed add. */
 static void add_residual(const struct ingle_arg_norm *arg, const float *add, float *x)
 {
@@ -26,11 +29,11 @@ static void add_residual(const struct ingle_arg_norm *arg, const float *add, flo
 }
 
 /* n is a constant at the call that matters, so that the loop has no rest. */
-static inline void scale_group(const float *x, float scale, const float *gain, uint32_t n,
-                               float group[INGLE_ACT_GROUP])
+static inline void scale_values(const float *x, float scale, const float *gain, uint32_t n,
+                                float *ret)
 {
     for (uint32_t k = 0; k < n; k++) {
-        group[k] = x[k] * scale * gain[k];
+        ret[k] = x[k] * scale * gain[k];
     }
 }
 
@@ -46,19 +49,20 @@ static void norm_row(const struct ingle_arg_norm *arg, uint64_t r)
         return;
     }
     float scale = ingle_lanes_inverse_rms(x, E, arg->eps);
-    for (uint32_t first = 0; first < E; first += INGLE_ACT_GROUP) {
-        uint32_t n = E - first < INGLE_ACT_GROUP ? E - first : INGLE_ACT_GROUP;
-        float group[INGLE_ACT_GROUP];
-        if (n == INGLE_ACT_GROUP) {
-            scale_group(x + first, scale, arg->gain + first, INGLE_ACT_GROUP, group);
+    for (uint32_t first = 0; first < E; first += PART) {
+        uint32_t n = E - first < PART ? E - first : PART;
+        float part[PART];
+        if (n == PART) {
+            scale_values(x + first, scale, arg->gain + first, PART, part);
         } else {
-            scale_group(x + first, scale, arg->gain + first, n, group);
+            scale_values(x + first, scale, arg->gain + first, n, part);
         }
         if (arg->out_f32) {
-            memcpy(arg->out_f32 + r * E + first, group, n * sizeof group[0]);
+            memcpy(arg->out_f32 + r * E + first, part, n * sizeof part[0]);
         }
         if (arg->out) {
-            ingle_act_put_group(arg->out, r, first / INGLE_ACT_GROUP, group);
+            ingle_act_put_many(arg->out, r, first / INGLE_ACT_GROUP, false, part,
+                               ingle_act_groups(n));
         }
     }
 }

@@ -8,12 +8,10 @@ void INGLE_VARIANT(quant)(const struct ingle_op *op, const struct ingle_worker *
     const struct ingle_arg_quant *arg = &op->quant;
     uint64_t cols = arg->out->cols, groups = ingle_act_groups(arg->out->cols);
     struct ingle_share share = ingle_share(arg->T * groups, worker);
-    uint64_t t = share.from / groups, group = share.from % groups;
-    for (uint64_t i = share.from; i < share.to; i++) {
-        ingle_act_put_group(arg->out, t, group, arg->x + t * cols + group * INGLE_ACT_GROUP);
-        if (++group == groups) {
-            group = 0;
-            t++;
-        }
+    for (uint64_t i = share.from, n; i < share.to; i += n) {
+        uint64_t t = i / groups, group = i % groups;
+        n = groups - group < share.to - i ? groups - group : share.to - i;
+        ingle_act_put_many(arg->out, t, group, false, arg->x + t * cols + group * INGLE_ACT_GROUP,
+                           (uint32_t)n);
     }
 }

@@ -13,6 +13,7 @@
 #include "kernels/ref/expf.h"
 #include "kernels/row.h"
 #include "kernels/x86/attn_tile.h"
+#include "kernels/x86/transpose_avx512.h"
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -24,28 +25,9 @@ enum {
     ROW_QUERIES = 6
 };
 
-/* One value of each of sixteen queries: lane j of the result is made of the lanes of x[j], combined
- * in the order of ref/lanes.h: i with i + 8, 4, 2, 1. */
-#define TRANSPOSED(name, COMBINE)                                                                  \
-    INLINE __m512 name(const __m512 x[LANES])                                                      \
-    {                                                                                              \
-        __m512 quad[4], pair[2];                                                                   \
-        for (int s = 0; s < 4; s++) {                                                              \
-            __m512 t = COMBINE(_mm512_shuffle_f32x4(x[s], x[4 + s], 0x44),                         \
-                               _mm512_shuffle_f32x4(x[s], x[4 + s], 0xee));                        \
-            __m512 u = COMBINE(_mm512_shuffle_f32x4(x[8 + s], x[12 + s], 0x44),                    \
-                               _mm512_shuffle_f32x4(x[8 + s], x[12 + s], 0xee));                   \
-            quad[s] = COMBINE(_mm512_shuffle_f32x4(t, u, 0x88), _mm512_shuffle_f32x4(t, u, 0xdd)); \
-        }                                                                                          \
-        for (int s = 0; s < 2; s++) {                                                              \
-            pair[s] = COMBINE(_mm512_shuffle_ps(quad[2 * s], quad[2 * s + 1], 0x44),               \
-                              _mm512_shuffle_ps(quad[2 * s], quad[2 * s + 1], 0xee));              \
-        }                                                                                          \
-        return COMBINE(_mm512_shuffle_ps(pair[0], pair[1], 0x88),                                  \
-                       _mm512_shuffle_ps(pair[0], pair[1], 0xdd));                                 \
-    }
-TRANSPOSED(trees, _mm512_add_ps)
-TRANSPOSED(maxima, _mm512_max_ps)
+/* One value of each of sixteen queries. */
+INGLE_TRANSPOSED(trees, _mm512_add_ps)
+INGLE_TRANSPOSED(maxima, _mm512_max_ps)
 
 /* ref/expf.h */
 INLINE __m512 exp16(__m512 x)
@@ -711,7 +693,10 @@ static void finish(struct ingle_attn_tile *tile)
             float *o = tile->o + i * a->D + c;
             _mm512_storeu_ps(o, _mm512_mul_ps(_mm512_loadu_ps(o), inverse));
         }
-        ingle_attn_put(a, row, head, tile->o + i * a->D);
+    }
+    for (uint32_t r = 0; r < tile->n_rows; r++) {
+        ingle_attn_put(a, tile->row + r, tile->head, tile->n_heads,
+                       tile->o + r * tile->n_heads * a->D);
     }
 }
 

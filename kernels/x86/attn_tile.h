@@ -93,7 +93,10 @@ static inline void ingle_attn_finish(struct ingle_attn_tile *tile)
         for (uint32_t c = 0; c < a->D; c++) {
             tile->o[i * a->D + c] *= inverse;
         }
-        ingle_attn_put(a, row, head, tile->o + i * a->D);
+    }
+    for (uint32_t r = 0; r < tile->n_rows; r++) {
+        ingle_attn_put(a, tile->row + r, tile->head, tile->n_heads,
+                       tile->o + r * tile->n_heads * a->D);
     }
 }
 
