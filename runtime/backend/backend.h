@@ -39,6 +39,8 @@ struct ingle_backend_ops {
                                  uint32_t n_ops);
     /* Wait until everything up to the event is done and visible to the host. */
     void (*wait)(struct ingle_backend *backend, struct ingle_event event);
+    /* How long nothing has run; 0: something runs. Any thread. */
+    uint64_t (*idle_ns)(struct ingle_backend *backend);
 };
 
 struct ingle_backend {

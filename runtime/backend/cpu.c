@@ -41,6 +41,7 @@ struct cpu_backend {
     struct wait_word generation, phase;
     _Alignas(128) _Atomic uint32_t arrived; /* workers add acq_rel; the last one resets */
     uint64_t n_events;
+    _Atomic uint64_t ended_ns; /* of the last program, 0: one runs; step stores relaxed */
 };
 
 struct worker_start {
@@ -236,16 +237,25 @@ static struct ingle_event cpu_submit(struct ingle_backend *backend, const struct
     }
     cpu->ops = ops;
     cpu->n_ops = n_ops;
+    atomic_store_explicit(&cpu->ended_ns, 0, memory_order_relaxed);
     if (cpu->n_workers > 1) {
         word_advance(&cpu->generation);
     }
     walk(cpu, &worker); /* the last barrier is what makes this synchronous */
+    atomic_store_explicit(&cpu->ended_ns, ingle_clock_ns(), memory_order_relaxed);
     return (struct ingle_event){.id = ++cpu->n_events};
 }
 
 static void cpu_wait(struct ingle_backend *backend, struct ingle_event event)
 {
     ingle_assert(event.id <= cpu_of(backend)->n_events);
+}
+
+static uint64_t cpu_idle_ns(struct ingle_backend *backend)
+{
+    uint64_t ended = atomic_load_explicit(&cpu_of(backend)->ended_ns, memory_order_relaxed);
+
+    return ended == 0 ? 0 : ingle_clock_ns() - ended;
 }
 
 static const struct ingle_backend_ops cpu_ops = {
@@ -257,6 +267,7 @@ static const struct ingle_backend_ops cpu_ops = {
     .copy = cpu_copy,
     .submit = cpu_submit,
     .wait = cpu_wait,
+    .idle_ns = cpu_idle_ns,
 };
 
 int ingle_backend_cpu_create(const struct ingle_cpu_options *options, struct ingle_backend **ret,
@@ -273,6 +284,7 @@ int ingle_backend_cpu_create(const struct ingle_cpu_options *options, struct ing
     cpu->base.ops = &cpu_ops;
     cpu->base.kernels = options->kernels != NULL ? options->kernels : ingle_kernels_best();
     cpu->spin_ns = options->spin_us * 1000u;
+    cpu->ended_ns = ingle_clock_ns();
     cpu->pin = options->pin;
     cpu->scratch = ingle_mem_map_huge((uint64_t)n * INGLE_SCRATCH_BYTES);
     cpu->n_workers = 1;

@@ -55,6 +55,12 @@ static void null_wait(struct ingle_backend *backend, struct ingle_event event)
     (void)event;
 }
 
+static uint64_t null_idle_ns(struct ingle_backend *backend)
+{
+    (void)backend;
+    return UINT64_MAX;
+}
+
 static const struct ingle_backend_ops null_ops = {
     .name = "null",
     .destroy = null_destroy,
@@ -64,6 +70,7 @@ static const struct ingle_backend_ops null_ops = {
     .copy = null_copy,
     .submit = null_submit,
     .wait = null_wait,
+    .idle_ns = null_idle_ns,
 };
 
 int ingle_backend_null_create(struct ingle_backend **ret, struct ingle_error *err)

@@ -117,6 +117,11 @@ void ingle_engine_free(struct ingle_engine *e)
     ingle_mem_free(e);
 }
 
+uint64_t ingle_engine_idle_ns(const struct ingle_engine *engine)
+{
+    return engine->backend->ops->idle_ns(engine->backend);
+}
+
 bool ingle_engine_warm(struct ingle_engine *engine)
 {
     return ingle_kv_pool_warm(&engine->pool);

@@ -93,6 +93,8 @@ int ingle_engine_create(struct ingle_model *model, struct ingle_backend *backend
                         const struct ingle_engine_options *options, struct ingle_engine **ret,
                         struct ingle_error *err) INGLE_MUST_CHECK;
 void ingle_engine_free(struct ingle_engine *engine);
+/* How long nothing has run where the engine runs; 0: something runs. Any thread. */
+uint64_t ingle_engine_idle_ns(const struct ingle_engine *engine);
 /* A little of ingle_kv_pool_warm; false: done. Thread: load, also while step uses the engine. */
 bool ingle_engine_warm(struct ingle_engine *engine);
 const struct ingle_model *ingle_engine_model(

@@ -1,7 +1,7 @@
 /* Owns the load thread and the backends; a job belongs to load from give to take. One job at a
  * time, in order. Everything slow about a model happens here: reading, packing, unmapping. While no
- * job waits, a packed image that is not kept yet is written a block at a time, then the KV pages of
- * new engines are warmed a little at a time: nobody is waiting for either. */
+ * job waits, a packed image that is not kept yet is written a block at a time, then, while nothing
+ * runs, the KV pages of new engines are warmed a little at a time: nobody is waiting for either. */
 #include "runtime/session/loader.h"
 
 #include <string.h>
@@ -10,8 +10,9 @@
 #include "runtime/backend/backend.h"
 #include "runtime/model/model.h"
 
-/* Between two steps of warming, which take 1 to 4 ms: workers keep nine tenths of the core. */
-#define WARM_PAUSE_NS 10000000
+/* Nothing has run for so long: KV pages may be warmed. A little of it takes the kernel up to 5 ms,
+ * and beside running workers it cost a prompt much more than what it spares the next ones. */
+#define WARM_IDLE_NS 20000000
 
 static void note_progress(void *arg, uint64_t done_bytes, uint64_t total_bytes)
 {
@@ -100,18 +101,22 @@ static bool keep_some(struct ingle_loader *loader)
     return false;
 }
 
-/* A little of the first engine that is not warm yet; false: there is none. */
-static bool warm_some(struct ingle_loader *loader)
+/* A little of the first engine that is not warm yet, unless something runs. Returns how long to
+ * wait before the next: < 0: there is none. */
+static int64_t warm_some(struct ingle_loader *loader)
 {
     for (uint32_t slot = 0; slot < INGLE_MODEL_SLOTS; slot++) {
         struct ingle_engine *engine = loader->load.cold[slot];
 
+        if (engine != NULL && ingle_engine_idle_ns(engine) < WARM_IDLE_NS) {
+            return WARM_IDLE_NS;
+        }
         if (engine != NULL) {
             loader->load.cold[slot] = ingle_engine_warm(engine) ? engine : NULL;
-            return true;
+            return 0;
         }
     }
-    return false;
+    return -1;
 }
 
 static void work(struct ingle_loader *loader, struct ingle_load *job)
@@ -147,10 +152,12 @@ static void *load_main(void *arg)
         uint32_t ticket = ingle_park_ticket(&loader->park);
 
         if (!ingle_spsc_pop(&loader->jobs, &job)) {
-            if (keep_some(loader)) {
+            int64_t pause_ns = keep_some(loader) ? 0 : warm_some(loader);
+
+            if (pause_ns == 0) {
                 ingle_park_cancel(&loader->park);
             } else {
-                ingle_park_wait(&loader->park, ticket, warm_some(loader) ? WARM_PAUSE_NS : -1);
+                ingle_park_wait(&loader->park, ticket, pause_ns);
             }
             continue;
         }
