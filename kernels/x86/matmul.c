@@ -65,14 +65,14 @@ static void strip_int(const struct strip *strip)
     const struct ingle_act *x = strip->arg->x;
     const bool two = x->mode == INGLE_ACT_INT16;
     const uint32_t blocks = w->cols / INGLE_BLOCK_COLS, most = isa->group;
-    const uint64_t groups = (uint64_t)pieces(blocks, INGLE_MM_BLOCKS) * pieces(strip->n_rows, most);
+    const uint64_t groups = (uint64_t)pieces(blocks, isa->blocks) * pieces(strip->n_rows, most);
     /* What comes next goes to the second-level cache, a little with each group of rows: a panel
      * decoded from memory would wait for every line. */
     const uint64_t ahead = (strip->next_bytes / groups + 63) / 64 * 64;
     uint64_t fetched = 0;
     assert(!isa->whole || strip->n_rows >= most);
     for (uint32_t b = 0, n; b < blocks; b += n) {
-        n = even_piece(blocks - b, INGLE_MM_BLOCKS);
+        n = even_piece(blocks - b, isa->blocks);
         decode(strip, isa->decode_fn(w->type), b, n);
         for (uint32_t r = 0, rows; r < strip->n_rows; r += rows) {
             rows = isa->whole ? most : even_piece(strip->n_rows - r, most);

@@ -190,6 +190,7 @@ static bool gains(const struct ingle_arg_matmul *arg)
 void INGLE_VARIANT(matmul)(const struct ingle_op *op, const struct ingle_worker *worker)
 {
     static const struct ingle_mm_isa isa = {.pair = PAIR,
+                                            .blocks = INGLE_MM_BLOCKS,
                                             .few = INGLE_MM_FEW,
                                             .few_max = INGLE_FEW_ROWS,
                                             .group = GROUP,

@@ -10,7 +10,8 @@
 
 enum {
     FEW = INGLE_MM_FEW,
-    GROUP = 6, /* rows of a register tile */
+    GROUP = 6,   /* rows of a register tile */
+    BLOCKS = 10, /* 10 KiB of codes, 10 of scales */
     GROUP_FLOAT = 8,
 };
 
@@ -121,8 +122,8 @@ INGLE_INLINE void few_rows(enum ingle_wtype type, bool two, const uint32_t rows,
 /* ---- many rows ---- */
 
 struct panel {
-    uint8_t codes[INGLE_MM_BLOCKS][8][PAIR][64];
-    float d[2][INGLE_MM_BLOCKS][INGLE_ACT_FRACTIONS][PAIR][16], m[2][INGLE_MM_BLOCKS][PAIR][16];
+    uint8_t codes[BLOCKS][8][PAIR][64];
+    float d[2][BLOCKS][INGLE_ACT_FRACTIONS][PAIR][16], m[2][BLOCKS][PAIR][16];
 };
 
 struct panel_float {
@@ -474,6 +475,7 @@ static ingle_mm_group_fn *group_float_fn(uint32_t rows)
 void ingle_matmul_avx512(const struct ingle_op *op, const struct ingle_worker *worker)
 {
     static const struct ingle_mm_isa isa = {.pair = PAIR,
+                                            .blocks = BLOCKS,
                                             .few = FEW,
                                             .few_max = INGLE_FEW_ROWS,
                                             .group_float = GROUP_FLOAT,

@@ -262,6 +262,7 @@ ingle_mm_group_fn *ingle_mm_group_float_avx2(uint32_t rows);
 #define INGLE_MM_GROUP_FLOAT_AVX2 4
 
 static const struct ingle_mm_isa mm_isa = {.pair = 1,
+                                           .blocks = INGLE_MM_BLOCKS,
                                            .few = FEW,
                                            .few_max = 8,
                                            .group_float = INGLE_MM_GROUP_FLOAT_AVX2,
