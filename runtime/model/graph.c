@@ -61,7 +61,8 @@ static uint64_t lay_out(struct ingle_graph *g, uint8_t *memory)
     for (uint32_t i = 0; i < m->n_groups; i++) {
         g->batch.seqs[i] = ingle_carve(&at, g->seqs_max * sizeof *g->batch.seqs[i]);
     }
-    g->n_ops_max = 2 + m->L * OPS_PER_LAYER;
+    g->seqs_wanted = ingle_carve(&at, g->seqs_max * sizeof *g->seqs_wanted);
+    g->n_ops_max = 3 + m->L * OPS_PER_LAYER;
     g->ops = ingle_carve(&at, g->n_ops_max * sizeof *g->ops);
     return (uint64_t)(at - memory);
 }
@@ -109,15 +110,57 @@ static bool any_seal(const struct ingle_batch *batch, uint32_t group)
     return false;
 }
 
-/* A layer is 8 ops, one more when a page is sealed, one more for heads of odd sizes. First its K
- * and V, and its q; `add` is what the layer before left to be added. */
+/* q, k and v; q only of rows from q0 on. */
+static struct ingle_op *put_qkv(struct ingle_graph *g, struct ingle_op *op,
+                                const struct ingle_layer *w, uint32_t q0)
+{
+    const struct ingle_model *m = g->model;
+    uint32_t T = g->batch.T, hd = m->H * m->D, kvd = m->Hk * m->D;
+
+    if (q0 == 0) {
+        *op++ = (struct ingle_op){.kind = INGLE_K_MATMUL,
+                                  .matmul = {.x = &g->act_qkv,
+                                             .n_w = 3,
+                                             .T = T,
+                                             .w = {w->q, w->k, w->v},
+                                             .bias = {w->q_bias, w->k_bias, w->v_bias},
+                                             .y = {g->q, g->k, g->v},
+                                             .y_stride = {hd, kvd, kvd}}};
+        return op;
+    }
+    *op++ = (struct ingle_op){.kind = INGLE_K_MATMUL,
+                              .matmul = {.x = &g->act_qkv,
+                                         .n_w = 2,
+                                         .T = T,
+                                         .w = {w->k, w->v},
+                                         .bias = {w->k_bias, w->v_bias},
+                                         .y = {g->k, g->v},
+                                         .y_stride = {kvd, kvd}}};
+    if (q0 < T) {
+        g->act_q = g->act_qkv;
+        g->act_q.rows += q0 * g->act_q.row_stride;
+        *op++ = (struct ingle_op){.kind = INGLE_K_MATMUL,
+                                  .matmul = {.x = &g->act_q,
+                                             .n_w = 1,
+                                             .T = T - q0,
+                                             .w = {w->q},
+                                             .bias = {w->q_bias},
+                                             .y = {g->q + (uint64_t)q0 * hd},
+                                             .y_stride = {hd}}};
+    }
+    return op;
+}
+
+/* A layer is 8 ops, one more when a page is sealed, one more for heads of odd sizes, and in the
+ * last one one more when not all of its q are wanted. First its K and V, and its q; `add` is what
+ * the layer before left to be added. */
 static struct ingle_op *put_kv(struct ingle_graph *g, struct ingle_op *op,
                                const struct ingle_layer *w, const float *add, const float *add_gain,
-                               bool seal)
+                               bool seal, uint32_t q0)
 {
     const struct ingle_model *m = g->model;
     const struct ingle_kv_seq *seqs = g->batch.seqs[w->group];
-    uint32_t T = g->batch.T, hd = m->H * m->D, kvd = m->Hk * m->D;
+    uint32_t T = g->batch.T;
 
     *op++ = (struct ingle_op){.kind = INGLE_K_NORM,
                               .norm = {.x = g->x,
@@ -129,14 +172,7 @@ static struct ingle_op *put_kv(struct ingle_graph *g, struct ingle_op *op,
                                        .T = T,
                                        .E = m->E,
                                        .R = T}};
-    *op++ = (struct ingle_op){.kind = INGLE_K_MATMUL,
-                              .matmul = {.x = &g->act_qkv,
-                                         .n_w = 3,
-                                         .T = T,
-                                         .w = {w->q, w->k, w->v},
-                                         .bias = {w->q_bias, w->k_bias, w->v_bias},
-                                         .y = {g->q, g->k, g->v},
-                                         .y_stride = {hd, kvd, kvd}}};
+    op = put_qkv(g, op, w, q0);
     *op++ = (struct ingle_op){.kind = INGLE_K_QKV_STORE,
                               .qkv_store = {.q = g->q,
                                             .k = g->k,
@@ -163,7 +199,7 @@ static struct ingle_op *put_kv(struct ingle_graph *g, struct ingle_op *op,
 }
 
 static struct ingle_op *put_attn(struct ingle_graph *g, struct ingle_op *op,
-                                 const struct ingle_layer *w)
+                                 const struct ingle_layer *w, const struct ingle_kv_seq *seqs)
 {
     const struct ingle_model *m = g->model;
     bool codes = attn_in_codes(m);
@@ -173,7 +209,7 @@ static struct ingle_op *put_attn(struct ingle_graph *g, struct ingle_op *op,
                                        .out = codes ? NULL : g->attn,
                                        .act = codes ? &g->act_attn : NULL,
                                        .rope = &m->rope[w->rope],
-                                       .seqs = g->batch.seqs[w->group],
+                                       .seqs = seqs,
                                        .n_seqs = g->batch.n_seqs,
                                        .H = m->H,
                                        .Hk = m->Hk,
@@ -248,6 +284,29 @@ static void keep_wanted(struct ingle_graph *g)
     }
 }
 
+/* The sequences without the rows before the first that somebody wants of each. */
+static const struct ingle_kv_seq *wanted_seqs(struct ingle_graph *g, uint32_t group)
+{
+    const struct ingle_batch *batch = &g->batch;
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < batch->n_seqs; i++) {
+        struct ingle_kv_seq *seq = &g->seqs_wanted[i];
+        uint32_t end, skip;
+
+        *seq = batch->seqs[group][i];
+        end = seq->row0 + seq->n_rows;
+        skip = n < batch->n_out && batch->out[n] < end ? batch->out[n] - seq->row0 : seq->n_rows;
+        seq->row0 += skip;
+        seq->pos0 += skip;
+        seq->n_rows -= skip;
+        while (n < batch->n_out && batch->out[n] < end) {
+            n++;
+        }
+    }
+    return g->seqs_wanted;
+}
+
 void ingle_graph_body(struct ingle_graph *graph)
 {
     const struct ingle_model *m = graph->model;
@@ -269,13 +328,15 @@ void ingle_graph_body(struct ingle_graph *graph)
     for (uint32_t l = 0; l < m->L; l++) {
         const struct ingle_layer *layer = &m->layers[l];
         bool last = l + 1 == m->L;
+        uint32_t q0 = !last ? 0 : batch->n_out == 0 ? batch->T : batch->out[0];
 
-        op = put_kv(graph, op, layer, l == 0 ? NULL : graph->y, add_gain, seal[layer->group]);
+        op = put_kv(graph, op, layer, l == 0 ? NULL : graph->y, add_gain, seal[layer->group], q0);
         if (last && batch->n_out == 0) {
             run(graph, op);
             return;
         }
-        op = put_attn(graph, op, layer);
+        op = put_attn(graph, op, layer,
+                      last ? wanted_seqs(graph, layer->group) : batch->seqs[layer->group]);
         if (last && batch->n_out < batch->T) {
             run(graph, op);
             keep_wanted(graph);

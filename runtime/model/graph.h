@@ -24,6 +24,8 @@ struct ingle_graph {
     struct ingle_row_stat *parts;    /* [head_rows_max][ingle_head_parts(V)] */
     uint32_t *index;                 /* [head_rows_max] */
     struct ingle_act act_qkv, act_attn, act_gate_up, act_ffn, act_head; /* what goes into .. */
+    struct ingle_act act_q; /* the rows of act_qkv whose q somebody wants, in the last layer */
+    struct ingle_kv_seq *seqs_wanted; /* [seqs_max]: what the last layer attends for */
     struct ingle_batch batch;
     struct ingle_op *ops;
     uint32_t n_ops_max;
