@@ -8,16 +8,17 @@
 
 const char *const engine_who_names[] = {"ours", "llama.cpp", "openvino", "ik_llama.cpp"};
 
-/* Multiply-adds: elements of the blocks' matrices. Bytes: those matrices and the head. Both from
- * the files' tensor tables. */
+/* Multiply-adds for each token of a prompt: elements of the blocks' matrices, of the last block K's
+ * and V's alone, because the rest of it serves one token only. Bytes: all blocks' matrices and the
+ * head. Both from the files' tensor tables. */
 const struct engine_model_info engine_models[ENGINE_MODEL_N] = {
     [ENGINE_SMOLLM2] = {"smollm2", "smollm2-135m-instruct-q4_1.gguf",
-                        "smollm2-135m-instruct-q4_1.json", 103182336, 96436224},
+                        "smollm2-135m-instruct-q4_1.json", 102850560, 96436224},
     [ENGINE_QWEN] = {"qwen", "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
-                     "qwen2.5-coder-0.5b-instruct-q4_k_m.json", 343949312, 391573504},
+                     "qwen2.5-coder-0.5b-instruct-q4_k_m.json", 343146496, 391573504},
     [ENGINE_QWEN_Q8] = {"qwen-q8_0", "qwen2.5-coder-0.5b-instruct-q8_0.gguf",
-                        "qwen2.5-coder-0.5b-instruct-q4_k_m.json", 343949312, 524833792},
-    [ENGINE_GEMMA] = {"gemma", "gemma3-270m-q4_k_m.gguf", "gemma3-270m-q4_k_m.json", 95682560,
+                        "qwen2.5-coder-0.5b-instruct-q4_k_m.json", 343146496, 524833792},
+    [ENGINE_GEMMA] = {"gemma", "gemma3-270m-q4_k_m.gguf", "gemma3-270m-q4_k_m.json", 95027200,
                       246364160},
 };
 
