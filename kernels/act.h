@@ -36,6 +36,7 @@
  * is adding 2^e I to its value. So integer products are summed onto it, and taking it away again
  * leaves 2^e I, exactly and without a conversion. 32 columns with codes in -128..127 stay below. */
 #define INGLE_ACT8_ORIGIN ((23 << 23) + (1 << 19))
+static_assert(INGLE_ACT_GROUP * 128 * 127 < 1 << 19, "no sum of a group leaves its mantissa");
 
 #define INGLE_ACT_FRACTION_BITS 3 /* of a scale: k */
 #define INGLE_ACT_FRACTIONS     (1 << INGLE_ACT_FRACTION_BITS)

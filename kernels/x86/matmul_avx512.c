@@ -1,9 +1,10 @@
 /* The kernels of the matrix product with AVX-512 VNNI; ref/matmul.c states the arithmetic, matmul.h
  * the two ways. A panel holds two tiles: codes as bytes with zero point 128 (or 0 with minima), so
  * that an activation group's ready-made bias starts each sum, and f32 scales times the eight
- * fractions of an activation scale: what a sum of products then takes is its power of two, by
- * vscalefps, for which Zen 4 has other pipes than for vpdpbusd, and one fused multiply-add. A group
- * of six rows and two tiles keeps twelve integer and twelve float accumulators in registers. */
+ * fractions of an activation scale: what a sum of products then takes is one subtraction (act.h,
+ * sums that are floats), for which Zen 4 has other pipes than for vpdpbusd, and one fused
+ * multiply-add. A group of six rows and two tiles keeps twelve integer and twelve float
+ * accumulators in registers. */
 #include <string.h>
 
 #include "kernels/x86/matmul_zmm.h"
