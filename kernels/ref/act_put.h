@@ -131,7 +131,8 @@ static inline void ingle_act_put_many(const struct ingle_act *act, uint64_t row,
     const uint64_t bytes = ingle_act_group_bytes(act->mode),
                    stride = down ? act->row_stride : bytes;
     const uint64_t end = (group + (down ? 1 : n)) * INGLE_ACT_GROUP;
-    if (act->mode == INGLE_ACT_INT8 && end <= act->cols) {
+    /* Sixteen together take as long as three alone, and so does any smaller number. */
+    if (act->mode == INGLE_ACT_INT8 && end <= act->cols && n > 2) {
         uint8_t *out = act->rows + row * act->row_stride + group * bytes;
         for (uint32_t i = 0; i < n; i += INGLE_ACT8_TOGETHER) {
             uint32_t left = n - i;

@@ -111,13 +111,6 @@ static inline void ingle_act8_put_many(uint8_t *out, uint64_t stride, const floa
     enum {
         N = INGLE_ACT8_TOGETHER
     };
-    if (n < 3) { /* these take less than what follows, which takes the same for any n */
-        for (uint32_t i = 0; i < n; i++) {
-            ingle_act8_put((struct ingle_act8 *)(void *)(out + i * stride),
-                           x + i * INGLE_ACT_GROUP);
-        }
-        return;
-    }
     const __m512i firsts =
         _mm512_setr_epi32(0, 8, 1, 9, 2, 10, 3, 11, 16, 24, 17, 25, 18, 26, 19, 27);
     uint8_t spare[INGLE_ACT_GROUP];

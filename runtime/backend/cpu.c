@@ -284,7 +284,7 @@ int ingle_backend_cpu_create(const struct ingle_cpu_options *options, struct ing
     cpu->base.ops = &cpu_ops;
     cpu->base.kernels = options->kernels != NULL ? options->kernels : ingle_kernels_best();
     cpu->spin_ns = options->spin_us * 1000u;
-    cpu->ended_ns = ingle_clock_ns();
+    atomic_init(&cpu->ended_ns, ingle_clock_ns());
     cpu->pin = options->pin;
     cpu->scratch = ingle_mem_map_huge((uint64_t)n * INGLE_SCRATCH_BYTES);
     cpu->n_workers = 1;

@@ -121,6 +121,8 @@ void quant_of_nan_or_huge_poisons_its_group_only(void **state)
         const struct ingle_act8 *group = (const struct ingle_act8 *)(const void *)act.rows;
         assert_true(isfinite(group[0].tail.scale) && isfinite(group[2].tail.scale));
         assert_true(isnan(group[1].tail.scale) && group[1].q[5] == 0);
+        assert_true(group[1].tail.bias == -INGLE_ACT8_ORIGIN &&
+                    group[1].tail.bias0 == -INGLE_ACT8_ORIGIN);
         check_free(act.rows);
     }
 }
