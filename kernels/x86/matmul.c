@@ -66,32 +66,28 @@ static void strip_int(const struct strip *strip)
     const bool two = x->mode == INGLE_ACT_INT16;
     const uint32_t blocks = w->cols / INGLE_BLOCK_COLS, most = isa->group;
     const uint64_t groups = (uint64_t)pieces(blocks, isa->blocks) * pieces(strip->n_rows, most);
-    /* What comes next goes to the second-level cache, a little with each group of rows: a panel
-     * decoded from memory would wait for every line. */
     const uint64_t ahead = (strip->next_bytes / groups + 63) / 64 * 64;
     uint64_t fetched = 0;
-    assert(!isa->whole || strip->n_rows >= most);
     for (uint32_t b = 0, n; b < blocks; b += n) {
         n = even_piece(blocks - b, isa->blocks);
         decode(strip, isa->decode_fn(w->type), b, n);
-        for (uint32_t r = 0, rows; r < strip->n_rows; r += rows) {
-            rows = isa->whole ? most : even_piece(strip->n_rows - r, most);
-            const uint32_t skip = r + rows > strip->n_rows ? r + rows - strip->n_rows : 0;
-            const uint64_t from = r - skip, row = strip->row0 + from;
+        for (uint32_t r = 0, rows; r < strip->n_rows; r += rows, fetched += ahead) {
+            const uint64_t row = strip->row0 + r;
+            rows = even_piece(strip->n_rows - r, most);
             struct ingle_mm_group group = {.panel = strip->scratch->panel,
                                            .x = x->rows + row * x->row_stride +
                                                 b * ingle_mm_group_bytes(two),
                                            .x_stride = x->row_stride,
-                                           .acc = strip->acc + from * isa->pair * INGLE_TILE_ROWS,
+                                           .acc = strip->acc +
+                                                  (uint64_t)r * isa->pair * INGLE_TILE_ROWS,
                                            .first = b == 0,
                                            .n = n,
                                            .out = b + n == blocks ? strip->out : NULL,
                                            .row = row,
-                                           .skip = skip};
+                                           .rows = rows,
+                                           .next = strip->next + fetched,
+                                           .next_bytes = ahead};
             isa->group_fn(w->type, two, rows)(&group);
-            for (uint64_t to = fetched + ahead; fetched < to; fetched += 64) {
-                __builtin_prefetch(strip->next + fetched, 0, 2);
-            }
         }
     }
 }

@@ -69,7 +69,9 @@ struct ingle_mm_group {
     uint32_t n;                     /* blocks, or columns of floats */
     const struct ingle_mm_out *out; /* [pair], or NULL: acc is wanted; */
     uint64_t row;                   /* out's row of the first one */
-    uint32_t skip;                  /* first rows that are others' to write */
+    uint32_t rows;
+    const uint8_t *next; /* packed bytes of the strip that comes after this one, to be fetched */
+    uint64_t next_bytes; /* meanwhile: ingle_mm_fetch_next(); whole lines */
 };
 typedef void ingle_mm_group_fn(const struct ingle_mm_group *group);
 
@@ -80,8 +82,6 @@ struct ingle_mm_isa {
     uint32_t few, few_max; /* rows of one few call; rows of an op up to which it is used, at most
                             * INGLE_FEW_ROWS */
     uint32_t group, group_float; /* rows of a group of codes, of floats, at most */
-    bool whole; /* groups of codes always have `group` rows: the last of a strip begins with rows of
-                 * the one before it, and skips them */
     ingle_mm_few_fn *(*few_fn)(enum ingle_wtype type, bool two, uint32_t rows);
     ingle_mm_decode_fn *(*decode_fn)(enum ingle_wtype type);
     ingle_mm_group_fn *(*group_fn)(enum ingle_wtype type, bool two, uint32_t rows);
@@ -107,6 +107,16 @@ INGLE_INLINE void ingle_mm_fetch(enum ingle_wtype type, const struct ingle_mm_fe
 #pragma GCC unroll 2
     for (uint32_t i = 0; i < form.high_bits; i++) {
         __builtin_prefetch(few->tile + few->shape.high + line * form.high_bits + 64 * i, 0, 3);
+    }
+}
+
+/* Part i of n of what a group is to fetch. It goes to the second-level cache, a little with each
+ * few rows: a panel decoded from memory would wait for every line. */
+INGLE_INLINE void ingle_mm_fetch_next(const struct ingle_mm_group *group, uint64_t i, uint64_t n)
+{
+    const uint64_t lines = group->next_bytes / 64;
+    for (uint64_t line = lines * i / n; line < lines * (i + 1) / n; line++) {
+        __builtin_prefetch(group->next + 64 * line, 0, 2);
     }
 }
 

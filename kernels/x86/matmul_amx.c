@@ -1,36 +1,38 @@
-/* The matrix product of many rows with AMX tiles, for what gains by it; the rest, and everything
- * around, is AVX-512's (matmul_zmm.h). ref/matmul.c states the arithmetic. A tile product
- * multiplies a block of 16 activation rows (A: their signed codes, where they lie) with the same
- * block of a packed tile (B: 8 lines of 16 matrix rows x 4 columns, the packed layout) and gives 16
- * x 16 sums of 32 bits (C).
+/* The matrix product of many rows with AMX tiles; the rest, and everything around, is AVX-512's
+ * (matmul_zmm.h). ref/matmul.c states the arithmetic. A tile product multiplies a block of 16
+ * activation rows (A: their signed codes, where they lie) with the same block of a packed tile (B:
+ * 8 lines of 16 matrix rows x 4 columns, the packed layout) and gives 16 x 16 sums of 32 bits (C).
+ * Where halves of a block have scales of their own, and for activations in two planes, a block
+ * takes two of them.
  *
  * The panel holds codes as signed bytes with the zero point taken off, so a sum is ready as it
- * leaves its tile. It reaches the vectors through memory, and a load that follows a tile's store at
- * once waits for it to leave the store buffer. So the products of two blocks are begun before the
- * sums of the two before them are taken in. A group keeps 16 rows' sums of one tile of the matrix
- * in registers over all blocks of a panel.
+ * leaves its tile. It reaches the vectors through memory, and that takes long: so all rows, tiles
+ * and blocks of a panel are one sequence in which products run two ahead and stores one ahead of
+ * the vectors, which keep 16 rows' sums of one tile of the matrix in registers over all blocks.
  *
- * Tiles are configured for the time of an op on the thread that runs it; no thread keeps any. All
- * groups have 16 rows, so one configuration serves. */
+ * While tiles are in use, the core's second multiplier of 512 bits is not (measured: additions keep
+ * both of their ports, conversions and multiplications one). So integers become floats by two
+ * additions instead of a conversion.
+ *
+ * Tiles are configured for the time of a panel on the thread that runs it; no thread keeps any. */
 #include "kernels/x86/matmul_zmm.h"
 
 enum {
-    GROUP = 16,
-    RUN = 2, /* blocks whose products are begun together */
-    RING = 2 * RUN,
-    /* Below, groups that are not full cost too much; above, rows of activations do. */
-    ROWS_LEAST = 64,
-    COLS_MOST = 2048
+    GROUP = 16,     /* rows of a tile */
+    BLOCKS = 28,    /* 28 KiB of codes */
+    ROWS_LEAST = 64 /* below, groups that are not full cost too much */
 };
 
 /* Numbers of tile registers, which the intrinsics want as literals: two of each, so that one
- * product need not wait for the other. */
-#define TILE_C0 0
-#define TILE_C1 1
-#define TILE_A0 2
-#define TILE_A1 3
-#define TILE_B0 4
-#define TILE_B1 5
+ * product need not wait for the other. C: [block % 2][part]. */
+#define TILE_C00 0
+#define TILE_C01 1
+#define TILE_C10 2
+#define TILE_C11 3
+#define TILE_A0  4
+#define TILE_A1  5
+#define TILE_B0  6
+#define TILE_B1  7
 
 /* What LDTILECFG reads. */
 struct tile_config {
@@ -40,34 +42,24 @@ struct tile_config {
 };
 static_assert(sizeof(struct tile_config) == 64, "as the processor has it");
 
-static const struct tile_config tile_config = {
-    .palette = 1,
-    .row_bytes = {[TILE_C0] = 64,
-                  [TILE_C1] = 64,
-                  [TILE_A0] = INGLE_BLOCK_COLS,
-                  [TILE_A1] = INGLE_BLOCK_COLS,
-                  [TILE_B0] = 64,
-                  [TILE_B1] = 64},
-    .rows = {[TILE_C0] = GROUP,
-             [TILE_C1] = GROUP,
-             [TILE_A0] = GROUP,
-             [TILE_A1] = GROUP,
-             [TILE_B0] = INGLE_BLOCK_COLS / 4,
-             [TILE_B1] = INGLE_BLOCK_COLS / 4},
-};
+/* Products of `cols` columns. */
+#define TILE_CONFIG(cols)                                                                       \
+    {                                                                                           \
+        .palette = 1,                                                                           \
+        .row_bytes = {[TILE_C00] = 64,    [TILE_C01] = 64,    [TILE_C10] = 64, [TILE_C11] = 64, \
+                      [TILE_A0] = (cols), [TILE_A1] = (cols), [TILE_B0] = 64,  [TILE_B1] = 64}, \
+        .rows = {[TILE_C00] = GROUP,     [TILE_C01] = GROUP,    [TILE_C10] = GROUP,             \
+                 [TILE_C11] = GROUP,     [TILE_A0] = GROUP,     [TILE_A1] = GROUP,              \
+                 [TILE_B0] = (cols) / 4, [TILE_B1] = (cols) / 4},                               \
+    }
+static const struct tile_config config_block = TILE_CONFIG(INGLE_BLOCK_COLS);
+static const struct tile_config config_half = TILE_CONFIG(INGLE_BLOCK_COLS / 2);
 
 struct panel {
-    uint8_t codes[PAIR][INGLE_MM_BLOCKS][8][64]; /* signed */
-    float d[PAIR][INGLE_MM_BLOCKS][16];
+    uint8_t codes[PAIR][BLOCKS][8][64]; /* signed */
+    float d[PAIR][BLOCKS][2][16], m[PAIR][BLOCKS][16];
 };
 static_assert(sizeof(struct panel) <= INGLE_MM_PANEL_BYTES, "fits the scratch");
-
-/* The products of two runs of blocks, [block % RING]. A ring is 4 KiB: the sums that are loaded and
- * those that are on their way are never a multiple of that apart, where a load seems to the
- * processor to depend on the store. */
-struct sums {
-    _Alignas(64) int32_t sum[RING][GROUP][16];
-};
 
 INGLE_INLINE void decode_tile(enum ingle_wtype type, const struct ingle_mm_decode *decode)
 {
@@ -83,127 +75,274 @@ INGLE_INLINE void decode_tile(enum ingle_wtype type, const struct ingle_mm_decod
         for (int s = 0; s < 8; s++) {
             _mm512_store_si512(panel->codes[side][b][s], _mm512_sub_epi8(w[s], zero));
         }
-        _mm512_store_ps(panel->d[side][b], d[0]);
+        _mm512_store_ps(panel->d[side][b][0], d[0]);
+        if (ingle_mm_halves(type)) {
+            _mm512_store_ps(panel->d[side][b][1], d[1]);
+        }
+        if (ingle_wform(type).min) {
+            _mm512_store_ps(panel->m[side][b], m[0]);
+        }
     }
 }
 
-/* C = A B into `to`; x: the rows' codes, row_bytes apart, w: lines of codes. */
-#define TILE_PRODUCT(c, a, b, x, row_bytes, w, to) \
-    do {                                           \
-        _tile_loadd(b, w, 64);                     \
-        _tile_loadd(a, x, row_bytes);              \
-        _tile_zero(c);                             \
-        _tile_dpbssd(c, a, b);                     \
-        _tile_stored(c, to, 64);                   \
+/* What a panel's kernel is compiled for. */
+struct form {
+    bool two, halves, min;
+};
+
+/* What is read of a group over and over: the compiler must assume that what is written changes what
+ * the group points to. */
+struct rows {
+    const struct panel *panel;
+    const uint8_t *x; /* as the group's */
+    uint64_t stride, block_bytes;
+    uint32_t last, n; /* first of the last 16 rows; blocks */
+};
+
+/* A place in the sequence of a panel's products: 16 rows, one of its tiles, a block. */
+struct place {
+    const uint8_t *x, *w; /* the first row's codes, the tile's */
+    uint32_t left;        /* blocks of this tile, with this one */
+    uint32_t row, side;
+};
+
+INGLE_INLINE struct place place_at(const struct rows *rows, uint32_t row, uint32_t side)
+{
+    return (struct place){.x = rows->x + row * rows->stride,
+                          .w = rows->panel->codes[side][0][0],
+                          .left = rows->n,
+                          .row = row,
+                          .side = side};
+}
+
+/* The next place; behind the last one the last 16 rows again, whose sums nobody takes. */
+INGLE_INLINE void place_next(const struct rows *rows, struct place *place)
+{
+    place->x += rows->block_bytes;
+    place->w += sizeof rows->panel->codes[0][0];
+    if (--place->left > 0) {
+        return;
+    }
+    if (place->side + 1 < PAIR) {
+        *place = place_at(rows, place->row, place->side + 1);
+    } else {
+        uint32_t row = place->row + GROUP;
+        *place = place_at(rows, row < rows->last ? row : rows->last, 0);
+    }
+}
+
+/* The sums of one block, one or two of each. */
+struct sums {
+    _Alignas(64) int32_t sum[2][GROUP][16];
+};
+
+#define TILE_PRODUCT(c, a, b)  \
+    do {                       \
+        _tile_zero(c);         \
+        _tile_dpbssd(c, a, b); \
     } while (0)
 
-/* The products of blocks [b, b + RUN) of a tile's n; x: the group's rows at b, w the tile's lines.
- */
-INGLE_INLINE void run_products(const uint8_t *x, uint64_t row_bytes, const uint8_t (*w)[8][64],
-                               uint32_t b, uint32_t n, struct sums *ret)
+/* Begin the products of a block in the C tiles `odd`; x: its codes, w: its lines. */
+INGLE_INLINE void begin(const struct form form, const uint8_t *x, uint64_t stride, const uint8_t *w,
+                        bool odd)
 {
-    if (b < n) {
-        TILE_PRODUCT(TILE_C0, TILE_A0, TILE_B0, x, row_bytes, w[b], ret->sum[b % RING]);
+    _tile_loadd(TILE_B0, w, 64);
+    _tile_loadd(TILE_A0, x, stride);
+    if (form.halves) {
+        _tile_loadd(TILE_B1, w + 256, 64);
+        _tile_loadd(TILE_A1, x + 16, stride);
+    } else if (form.two) {
+        _tile_loadd(TILE_A1, x + 32, stride);
     }
-    if (b + 1 < n) {
-        TILE_PRODUCT(TILE_C1, TILE_A1, TILE_B1, x + ingle_mm_group_bytes(false), row_bytes,
-                     w[b + 1], ret->sum[(b + 1) % RING]);
+    if (odd) {
+        TILE_PRODUCT(TILE_C10, TILE_A0, TILE_B0);
+        if (form.halves) {
+            TILE_PRODUCT(TILE_C11, TILE_A1, TILE_B1);
+        } else if (form.two) {
+            TILE_PRODUCT(TILE_C11, TILE_A1, TILE_B0);
+        }
+    } else {
+        TILE_PRODUCT(TILE_C00, TILE_A0, TILE_B0);
+        if (form.halves) {
+            TILE_PRODUCT(TILE_C01, TILE_A1, TILE_B1);
+        } else if (form.two) {
+            TILE_PRODUCT(TILE_C01, TILE_A1, TILE_B0);
+        }
     }
 }
 
-/* 16 rows times tile p of a panel. */
-INGLE_INLINE void group_tile(const struct ingle_mm_group *group, int p)
+/* Store what begin() began. */
+INGLE_INLINE void end(const struct form form, bool odd, struct sums *ret)
 {
-    const struct panel *panel = group->panel;
-    const uint64_t group_bytes = ingle_mm_group_bytes(false), row_bytes = group->x_stride;
-    const uint8_t *x = group->x, *x8 = x + 8 * row_bytes; /* two, so that registers hold them all */
-    struct sums sums;
-    __m512 acc[GROUP];
-#pragma GCC unroll 16
-    for (int r = 0; r < GROUP; r++) {
-        acc[r] =
-            group->first ? _mm512_setzero_ps() : _mm512_load_ps(group->acc + (PAIR * r + p) * 16);
+    if (odd) {
+        _tile_stored(TILE_C10, ret->sum[0], 64);
+        if (form.halves || form.two) {
+            _tile_stored(TILE_C11, ret->sum[1], 64);
+        }
+    } else {
+        _tile_stored(TILE_C00, ret->sum[0], 64);
+        if (form.halves || form.two) {
+            _tile_stored(TILE_C01, ret->sum[1], 64);
+        }
     }
+}
+
+/* Row r's sums, whole numbers below 2^22, as floats. Every third is converted: the port that still
+ * multiplies has room for that, and the other one also moves what tiles store. */
+INGLE_INLINE __m512 floats(const int32_t (*sum)[16], int r)
+{
+    const __m512i bits = _mm512_set1_epi32(0x4b400000); /* of 2^23 + 2^22 */
+    const __m512i whole = _mm512_load_si512(sum[r]);
+    if (r % 3 == 2) {
+        return _mm512_cvtepi32_ps(whole);
+    }
+    return _mm512_sub_ps(_mm512_castsi512_ps(_mm512_add_epi32(bits, whole)),
+                         _mm512_castsi512_ps(bits));
+}
+
+/* The sums of one block of 16 rows into acc; x: its codes, d, m: its scales. */
+INGLE_INLINE void take(const struct form form, const struct sums *sums, const uint8_t *x,
+                       uint64_t stride, const float (*d)[16], const float *m, __m512 acc[GROUP])
+{
+#pragma GCC unroll 16
+    for (int r = 0; r < GROUP; r++, x += stride) {
+        /* Walk, rather than keep all multiples of the stride in registers that there are not. */
+        __asm__("" : "+r"(x));
+        const struct ingle_act_tail *tail = ingle_mm_tail(form.two, x);
+        const __m512 scale = _mm512_set1_ps(tail->scale);
+        __m512 value = floats(sums->sum[0], r);
+        if (form.two) {
+            value = _mm512_fmadd_ps(value, _mm512_set1_ps(128.0f), floats(sums->sum[1], r));
+        }
+        acc[r] = _mm512_fmadd_ps(value, _mm512_mul_ps(_mm512_load_ps(d[0]), scale), acc[r]);
+        if (form.halves) {
+            value = floats(sums->sum[1], r);
+            acc[r] = _mm512_fmadd_ps(value, _mm512_mul_ps(_mm512_load_ps(d[1]), scale), acc[r]);
+        }
+        if (form.min) {
+            acc[r] = _mm512_fmadd_ps(_mm512_set1_ps(tail->sum), _mm512_load_ps(m), acc[r]);
+        }
+    }
+}
+
+INGLE_INLINE void group_panel(const struct form form, const struct ingle_mm_group *group)
+{
+    const struct rows rows = {.panel = group->panel,
+                              .x = group->x,
+                              .stride = group->x_stride,
+                              .block_bytes = ingle_mm_group_bytes(form.two),
+                              .last = group->rows - GROUP,
+                              .n = group->n};
+    const uint32_t pieces = (group->rows + GROUP - 1) / GROUP;
+    struct place place = place_at(&rows, 0, 0);
+    struct sums ring[2], *now = &ring[0], *next = &ring[1];
+    bool odd = false; /* of the next products */
+    _tile_loadconfig(form.halves ? &config_half : &config_block);
     /* Loading a tile does not tell gcc 12 that it reads memory: the panel must be there. */
     __asm__("" ::: "memory");
-    run_products(x, row_bytes, panel->codes[p], 0, group->n, &sums);
-    for (uint32_t b = 0; b < group->n; b++, x += group_bytes, x8 += group_bytes) {
-        if (b % RUN == 0) {
-            run_products(x + RUN * group_bytes, row_bytes, panel->codes[p], b + RUN, group->n,
-                         &sums);
-        }
-        const __m512 d = _mm512_load_ps(panel->d[p][b]);
+    begin(form, place.x, rows.stride, place.w, odd);
+    place_next(&rows, &place);
+    end(form, odd, now);
+    begin(form, place.x, rows.stride, place.w, !odd);
+    place_next(&rows, &place);
+    for (uint32_t k = 0; k < pieces; k++) {
+        const uint32_t row = k * GROUP < rows.last ? k * GROUP : rows.last;
+        for (uint32_t p = 0; p < PAIR; p++) {
+            const uint8_t *x = rows.x + row * rows.stride;
+            const float(*d)[2][16] = rows.panel->d[p], (*m)[16] = rows.panel->m[p];
+            const float *from = group->acc + (PAIR * (uint64_t)row + p) * 16;
+            __m512 acc[GROUP];
 #pragma GCC unroll 16
-        for (int r = 0; r < GROUP; r++) {
-            const uint8_t *at = (r < 8 ? x : x8) + (uint64_t)(r % 8) * row_bytes;
-            const __m512 scale = _mm512_set1_ps(ingle_mm_tail(false, at)->scale);
-            const __m512 sum = _mm512_cvtepi32_ps(_mm512_load_si512(sums.sum[b % RING][r]));
-            acc[r] = _mm512_fmadd_ps(sum, _mm512_mul_ps(d, scale), acc[r]);
+            for (int r = 0; r < GROUP; r++) {
+                acc[r] =
+                    group->first ? _mm512_setzero_ps() : _mm512_load_ps(from + (PAIR * r) * 16);
+            }
+            for (uint32_t b = rows.n; b > 0; b--) {
+                begin(form, place.x, rows.stride, place.w, odd);
+                place_next(&rows, &place);
+                end(form, !odd, next);
+                take(form, now, x, rows.stride, *d, *m, acc);
+                struct sums *was = now;
+                now = next;
+                next = was;
+                odd = !odd;
+                x += rows.block_bytes;
+                d++;
+                m++;
+            }
+            end_tile(group, row, (int)p, GROUP, (int)(k * GROUP - row), acc, 1);
         }
+        ingle_mm_fetch_next(group, k, pieces);
     }
-    end_tile(group, p, GROUP, (int)group->skip, acc, 1);
-}
-
-static void group_tiles(const struct ingle_mm_group *group)
-{
-    for (int p = 0; p < PAIR; p++) {
-        group_tile(group, p);
-    }
+    _tile_release();
 }
 
 /* ---- instances ---- */
-
-/* The types of one scale a block and no minimum: with more of them the vectors have more to do than
- * the tiles save. */
-#define PLAIN(X) X(Q4_0) X(Q5_0) X(Q8_0) X(IQ4_NL)
 
 #define DECODE_INSTANCE(type)                                       \
     static void decode_##type(const struct ingle_mm_decode *decode) \
     {                                                               \
         decode_tile(INGLE_W_##type, decode);                        \
     }
-PLAIN(DECODE_INSTANCE)
+INGLE_MM_QUANTISED(DECODE_INSTANCE)
 
 static ingle_mm_decode_fn *decode_fn(enum ingle_wtype type)
 {
 #define DECODE_ENTRY(type) [INGLE_W_##type] = decode_##type,
-    static ingle_mm_decode_fn *const fns[INGLE_W_COUNT] = {PLAIN(DECODE_ENTRY)};
+    static ingle_mm_decode_fn *const fns[INGLE_W_COUNT] = {INGLE_MM_QUANTISED(DECODE_ENTRY)};
     return fns[type];
+}
+
+#define FORM_INSTANCE(two, halves, min)                                      \
+    static void group_##two##halves##min(const struct ingle_mm_group *group) \
+    {                                                                        \
+        group_panel((struct form){two, halves, min}, group);                 \
+    }
+FORM_INSTANCE(0, 0, 0)
+FORM_INSTANCE(0, 0, 1)
+FORM_INSTANCE(0, 1, 0)
+FORM_INSTANCE(1, 0, 0)
+FORM_INSTANCE(1, 0, 1)
+
+/* NULL for what would take four products a block, or two minima. */
+static ingle_mm_group_fn *form_fn(enum ingle_wtype type, bool two)
+{
+    static ingle_mm_group_fn *const fns[2][2][2] = {{{group_000, group_001}, {group_010, NULL}},
+                                                    {{group_100, group_101}, {NULL, NULL}}};
+    return fns[two][ingle_mm_halves(type)][ingle_wform(type).min];
 }
 
 static ingle_mm_group_fn *group_fn(enum ingle_wtype type, bool two, uint32_t rows)
 {
-    assert(decode_fn(type) && !two && rows == GROUP);
-    return group_tiles;
+    ingle_mm_group_fn *fn = form_fn(type, two);
+    assert(fn && rows >= GROUP);
+    return fn;
 }
 
 static bool gains(const struct ingle_arg_matmul *arg)
 {
-    bool plain =
-        arg->T >= ROWS_LEAST && arg->x->mode == INGLE_ACT_INT8 && arg->x->cols <= COLS_MOST;
-    for (uint32_t i = 0; i < arg->n_w; i++) {
-        plain = plain && decode_fn(arg->w[i].type);
+    bool gains = arg->T >= ROWS_LEAST && arg->x->mode != INGLE_ACT_F32;
+    for (uint32_t i = 0; gains && i < arg->n_w; i++) {
+        gains = !ingle_wtype_is_float(arg->w[i].type) &&
+                form_fn(arg->w[i].type, arg->x->mode == INGLE_ACT_INT16);
     }
-    return plain;
+    return gains;
 }
 
 void INGLE_VARIANT(matmul)(const struct ingle_op *op, const struct ingle_worker *worker)
 {
     static const struct ingle_mm_isa isa = {.pair = PAIR,
-                                            .blocks = INGLE_MM_BLOCKS,
+                                            .blocks = BLOCKS,
                                             .few = INGLE_MM_FEW,
                                             .few_max = INGLE_FEW_ROWS,
-                                            .group = GROUP,
-                                            .whole = true,
+                                            .group = INGLE_MM_ROWS,
                                             .decode_fn = decode_fn,
                                             .group_fn = group_fn,
                                             .glu_put = ingle_glu_put_avx512};
     static_assert(ROWS_LEAST > INGLE_FEW_ROWS, "no op of few rows comes here");
-    if (!gains(&op->matmul)) {
+    if (gains(&op->matmul)) {
+        ingle_mm_run(&isa, op, worker);
+    } else {
         ingle_matmul_avx512(op, worker);
-        return;
     }
-    _tile_loadconfig(&tile_config);
-    ingle_mm_run(&isa, op, worker);
-    _tile_release();
 }

@@ -175,7 +175,7 @@ INGLE_INLINE void end_rows(const struct ingle_mm_group *group, const int rows, _
 {
 #pragma GCC unroll 2
     for (int p = 0; p < PAIR; p++) {
-        end_tile(group, p, rows, 0, acc[0] + p, PAIR);
+        end_tile(group, 0, p, rows, 0, acc[0] + p, PAIR);
     }
 }
 
@@ -291,6 +291,7 @@ INGLE_INLINE void group_panel(bool two, bool halves, bool min, const int rows,
         }
     }
     end_rows(group, rows, acc);
+    ingle_mm_fetch_next(group, 0, 1);
 }
 
 /* ---- floats ---- */

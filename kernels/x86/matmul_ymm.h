@@ -189,6 +189,7 @@ INGLE_INLINE void group_panel(enum ingle_wtype type, bool two, const int rows,
         }
     }
     end_rows(group, rows);
+    ingle_mm_fetch_next(group, 0, 1);
 }
 
 /* ---- instances ---- */

@@ -18,14 +18,14 @@ INGLE_INLINE void store_tile(const struct ingle_mm_out *out, uint64_t row, __m51
     _mm512_mask_storeu_ps(out->y + row * out->stride, mask, acc);
 }
 
-/* Rows [skip, rows) of a group's sums in tile p of its panel, to where they go on or end; row r's
- * lie at acc[r * step]. What `group` points to is read before anything is written: the compiler
- * cannot know that y is not it. */
-INGLE_INLINE void end_tile(const struct ingle_mm_group *group, const int p, const int rows,
-                           const int skip, __m512 *acc, const int step)
+/* The sums of `rows` rows of a group, from row `from` on, in tile p of its panel, to where they go
+ * on or end; row r's lie at acc[r * step]. The first `skip` are there already. What `group` points
+ * to is read before anything is written: the compiler cannot know that y is not it. */
+INGLE_INLINE void end_tile(const struct ingle_mm_group *group, const uint32_t from, const int p,
+                           const int rows, const int skip, __m512 *acc, const int step)
 {
     if (!group->out) {
-        float *sums = group->acc;
+        float *sums = group->acc + (uint64_t)from * PAIR * 16;
 #pragma GCC unroll 16
         for (int r = 0; r < rows; r++) {
             if (r >= skip) {
@@ -36,7 +36,7 @@ INGLE_INLINE void end_tile(const struct ingle_mm_group *group, const int p, cons
     }
     const struct ingle_mm_out out = group->out[p];
     const __mmask16 mask = (__mmask16)((1u << out.n) - 1u);
-    float *y = out.y + group->row * out.stride;
+    float *y = out.y + (group->row + from) * out.stride;
     if (out.bias) {
         const __m512 bias = _mm512_maskz_loadu_ps(mask, out.bias);
 #pragma GCC unroll 16
