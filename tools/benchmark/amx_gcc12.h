@@ -4,11 +4,11 @@
 #ifdef __AMX_TILE__
 #include <immintrin.h>
 #undef _tile_loadd_internal
-#define _tile_loadd_internal(tile, base, stride)                           \
-    __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #tile                    \
-                     :                                                     \
-                     : "r"((const void *)(base)), "r"((long long)(stride)) \
-                     : "memory")
+#define _tile_loadd_internal(tile, base, stride)                  \
+    __asm__("tileloadd (%0,%1,1), %%tmm" #tile                    \
+            :                                                     \
+            : "r"((const void *)(base)), "r"((long long)(stride)) \
+            : "memory")
 #define _tile_loadconfig(config) \
-    __asm__ volatile("ldtilecfg %0" : : "m"(*(const char(*)[64])(const void *)(config)))
+    __asm__("ldtilecfg %0" : : "m"(*(const char(*)[64])(const void *)(config)))
 #endif
