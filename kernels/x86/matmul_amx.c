@@ -20,7 +20,7 @@
 enum {
     GROUP = 16,     /* rows of a tile */
     BLOCKS = 28,    /* 28 KiB of codes */
-    ROWS_LEAST = 64 /* below, groups that are not full cost too much */
+    ROWS_LEAST = 32 /* below, groups that are not full cost too much */
 };
 
 /* Numbers of tile registers, which the intrinsics want as literals: two of each, so that one
