@@ -23,7 +23,8 @@ static struct sample {
     int n; /* rounds measured */
 } samples[CELLS_MAX];
 static size_t n_samples;
-static double limit_int8[BENCH_ROUNDS_MAX], limit_read[BENCH_ROUNDS_MAX];
+static double limit_int8[BENCH_ROUNDS_MAX], limit_vectors[BENCH_ROUNDS_MAX];
+static double limit_read[BENCH_ROUNDS_MAX];
 
 /* With its number of threads written out, so that "all" and 2 are one cell where there are 2. */
 static struct engine_cell resolved(const struct engine_cell *cell)
@@ -128,12 +129,20 @@ static void parts(const struct engine_row *row, int round, double *ret_ours, dou
         *ret_ours = ours * model->macs / 1e9;
         *ret_peer = limit_int8[round];
         break;
+    case ENGINE_ROW_VECTORS:
+        *ret_ours = ours * model->macs / 1e9;
+        *ret_peer = limit_vectors[round];
+        break;
     case ENGINE_ROW_READ:
         *ret_ours = ours * model->bytes / 1e9;
         *ret_peer = limit_read[round];
         break;
     case ENGINE_ROW_LIMIT_INT8:
         *ret_ours = limit_int8[round];
+        *ret_peer = NO;
+        break;
+    case ENGINE_ROW_LIMIT_VECTORS:
+        *ret_ours = limit_vectors[round];
         *ret_peer = NO;
         break;
     case ENGINE_ROW_LIMIT_READ:
@@ -183,13 +192,14 @@ static double quality_of(const struct bench *b, const struct engine_cell *cell)
 static void report(struct bench *b, const struct engine_row *row)
 {
     double value[BENCH_ROUNDS_MAX], ours[BENCH_ROUNDS_MAX], peer[BENCH_ROUNDS_MAX], ignored;
-    bool is_limit = row->kind == ENGINE_ROW_LIMIT_INT8 || row->kind == ENGINE_ROW_LIMIT_READ;
+    bool macs = row->kind == ENGINE_ROW_LIMIT_INT8 || row->kind == ENGINE_ROW_LIMIT_VECTORS;
+    bool is_limit = macs || row->kind == ENGINE_ROW_LIMIT_READ;
     struct bench_row out = {.name = row->name,
                             .higher = row->kind != ENGINE_ROW_ERROR,
                             .floor = row->floor,
                             .goal = row->goal,
                             .unit = row->kind == ENGINE_ROW_ERROR        ? "dlogp"
-                                    : row->kind == ENGINE_ROW_LIMIT_INT8 ? "GMAC/s"
+                                    : macs                               ? "GMAC/s"
                                     : row->kind == ENGINE_ROW_LIMIT_READ ? "GB/s"
                                                                          : "x",
                             .value = NO,
@@ -216,7 +226,7 @@ static void report(struct bench *b, const struct engine_row *row)
     if (row->kind == ENGINE_ROW_SCALE_READ) {
         out.goal = machine_read(2) / machine_read(1);
     } else if (row->kind == ENGINE_ROW_SCALE_INT8) {
-        out.goal = machine_int8(2) / machine_int8(1);
+        out.goal = machine_int8(2, true) / machine_int8(1, true);
     }
     if (lacks_peer(b, row)) {
         out.value = out.peer = out.spread = NO;
@@ -250,6 +260,7 @@ static void measure_round(const struct bench *b, int round)
         const struct engine_row *row = &engine_rows[i];
         bool read = row->kind == ENGINE_ROW_READ || row->kind == ENGINE_ROW_LIMIT_READ;
         bool int8 = row->kind == ENGINE_ROW_INT8 || row->kind == ENGINE_ROW_LIMIT_INT8;
+        bool vectors = row->kind == ENGINE_ROW_VECTORS || row->kind == ENGINE_ROW_LIMIT_VECTORS;
 
         if (!wanted(b, row)) {
             continue;
@@ -258,7 +269,10 @@ static void measure_round(const struct bench *b, int round)
             limit_read[round] = machine_read(machine_cores()) / 1e9;
         }
         if (int8 && limit_int8[round] == 0) {
-            limit_int8[round] = machine_int8(machine_cores()) / 1e9;
+            limit_int8[round] = machine_int8(machine_cores(), true) / 1e9;
+        }
+        if (vectors && limit_vectors[round] == 0) {
+            limit_vectors[round] = machine_int8(machine_cores(), false) / 1e9;
         }
         measure(b, &row->ours, round);
         for (size_t p = 0; p < ENGINE_PEERS_MAX; p++) {

@@ -63,9 +63,11 @@ enum engine_row_kind {
     ENGINE_ROW_SCALE_READ, /* the same; the goal is what the machine's reading gains by 2 threads */
     ENGINE_ROW_SCALE_INT8, /* and its multiply-adds */
     ENGINE_ROW_INT8,       /* multiply-adds of ours / of the machine */
+    ENGINE_ROW_VECTORS,    /* the same of its vectors alone */
     ENGINE_ROW_READ,       /* bytes of ours / of the machine */
     ENGINE_ROW_ERROR,      /* mean |difference of log p| */
     ENGINE_ROW_LIMIT_INT8, /* the machine's own */
+    ENGINE_ROW_LIMIT_VECTORS,
     ENGINE_ROW_LIMIT_READ
 };
 

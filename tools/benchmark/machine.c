@@ -169,11 +169,11 @@ double machine_read(int n)
     return (double)(share * (size_t)n) / best;
 }
 
-double machine_int8(int n)
+double machine_int8(int n, bool tiles)
 {
     struct machine_worker workers[THREADS_MAX] = {{0}};
     double products;
-    machine_work_fn *work = machine_int8_work(&products);
+    machine_work_fn *work = machine_int8_work(tiles, &products);
 
     if (work == NULL) {
         return (double)NAN;

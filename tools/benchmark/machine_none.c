@@ -6,8 +6,9 @@ machine_work_fn *machine_read_work(void)
     return NULL;
 }
 
-machine_work_fn *machine_int8_work(double *ret_products)
+machine_work_fn *machine_int8_work(bool tiles, double *ret_products)
 {
+    (void)tiles;
     *ret_products = 0;
     return NULL;
 }

@@ -45,8 +45,8 @@ static inline __attribute__((always_inline)) uint64_t machine_read_lines(const u
 }
 
 /* The fastest that this processor can execute; NULL: none. The second also says how many products
- * a call makes. */
+ * a call makes; `tiles` allows units beside the vectors'. */
 machine_work_fn *machine_read_work(void);
-machine_work_fn *machine_int8_work(double *ret_products);
+machine_work_fn *machine_int8_work(bool tiles, double *ret_products);
 
 #endif

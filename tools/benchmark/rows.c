@@ -48,6 +48,7 @@ const struct engine_model_info engine_models[ENGINE_MODEL_N] = {
 const struct engine_row engine_rows[] = {
     ROW(LIMIT_READ, NO, NO, "machine: read bandwidth", {0}),
     ROW(LIMIT_INT8, NO, NO, "machine: int8 multiply-adds", {0}),
+    ROW(LIMIT_VECTORS, NO, NO, "machine: int8 multiply-adds in vectors", {0}),
     ROW(RATIO, 4, NO, "prefill-512 smollm2 vs llama.cpp", OURS(PREFILL, SMOLLM2, 512),
         THEIRS(LLAMA, PREFILL, SMOLLM2, 512)),
     ROW(RATIO, NO, 1.05, "prefill-512 smollm2 vs openvino", OURS(PREFILL, SMOLLM2, 512),
@@ -65,6 +66,8 @@ const struct engine_row engine_rows[] = {
     ROW(RATIO, NO, NO, "prefill-512 gemma vs ik_llama.cpp", OURS(PREFILL, GEMMA, 512),
         THEIRS(IK, PREFILL, GEMMA, 512)),
     ROW(INT8, 0.65, 0.88, "prefill-512 qwen share of int8 peak", OURS(PREFILL, QWEN, 512)),
+    ROW(VECTORS, NO, NO, "prefill-512 qwen share of vectors' int8 peak",
+        OURS(PREFILL, QWEN, 512)),
     ROW(RATIO, 4, 7, "prefill-2048 qwen kv8 vs llama.cpp", OURS_KV(PREFILL, 2048, 8),
         THEIRS_KV(LLAMA, PREFILL, 2048, 8)),
     ROW(RATIO, 4, 7, "prefill-2048 qwen kv4 vs llama.cpp", OURS_KV(PREFILL, 2048, 4),
