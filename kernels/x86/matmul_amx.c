@@ -11,8 +11,8 @@
  * the vectors, which keep 16 rows' sums of one tile of the matrix in registers over all blocks.
  *
  * While tiles are in use, the core's second multiplier of 512 bits is not (measured: additions keep
- * both of their ports, conversions and multiplications one). So integers become floats by two
- * additions instead of a conversion.
+ * both of their ports, conversions and multiplications one). So two of three integers become floats
+ * by two additions instead of a conversion.
  *
  * Tiles are configured for the time of a panel on the thread that runs it; no thread keeps any. */
 #include "kernels/x86/matmul_zmm.h"

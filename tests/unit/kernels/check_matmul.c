@@ -57,8 +57,8 @@ static void compare(const struct ingle_kernels *table, struct ingle_op *op, uint
 
 void matmul_equals_reference(void **state)
 {
-    static const uint32_t tokens[] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,
-                                      11, 12, 13, 16, 17, 24, 31, 33, 64, 65};
+    static const uint32_t tokens[] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9, 11,
+                                      12, 13, 16, 17, 24, 31, 33, 47, 64, 65};
     static const uint32_t rows[] = {1, 15, 16, 17, 33, 80, 112};
     static const uint32_t blocks[] = {1, 2, 3, 7, 18};
     const struct ingle_kernels *table = check_table(state);
@@ -68,8 +68,9 @@ void matmul_equals_reference(void **state)
         uint32_t block = ingle_wtype_block(type);
         for (uint32_t n = 0; n < sizeof rows / sizeof rows[0]; n++) {
             for (uint32_t k = 0; k < sizeof blocks / sizeof blocks[0]; k++, turn++) {
-                /* Float weights may have any number of columns. */
-                uint32_t cols = block == 1 ? 32 * blocks[k] - 13 * (turn % 2) : block * blocks[k];
+                /* More than two panels of each; float weights may have any number of columns. */
+                uint32_t count = block == 32 && blocks[k] == 18 ? 61 : blocks[k];
+                uint32_t cols = block == 1 ? 32 * count - 13 * (turn % 2) : block * count;
                 enum ingle_act_mode mode = turn % INGLE_ACT_COUNT;
                 struct ingle_matrix w = check_matrix(&rng, type, rows[n], cols);
                 float *bias = check_alloc(rows[n] * sizeof *bias);
@@ -161,7 +162,7 @@ void matmul_of_extreme_codes_equals_reference(void **state)
             check_gguf_fill(type, N, K, fill[f], src);
             assert_true(ingle_pack_rows(type, N, K, src, N, 0, NULL, dst));
             for (enum ingle_act_mode mode = INGLE_ACT_INT8; mode < INGLE_ACT_COUNT; mode++) {
-                for (uint32_t T = 1; T < 24; T += 5) {
+                for (uint32_t T = 1; T < 48; T += T < 20 ? 5 : 16) { /* few, many, and more */
                     struct ingle_act x = check_act(mode, T, K);
                     float *values = check_alloc(sizeof(float) * T * K);
                     for (uint32_t i = 0; i < T * K; i++) {
@@ -184,23 +185,31 @@ void matmul_of_extreme_codes_equals_reference(void **state)
 
 void matmul_of_nan_activations_is_nan(void **state)
 {
+    enum {
+        T = 40,
+        K = 64
+    };
+    static const uint32_t tokens[] = {3, T};
     struct check_rng rng = {6};
     for (enum ingle_act_mode mode = 0; mode < INGLE_ACT_COUNT; mode++) {
-        float x[3][64], y[3][16];
-        struct ingle_matrix w = check_matrix(&rng, INGLE_W_Q4_0, 16, 64);
-        struct ingle_act act = check_act(mode, 3, 64);
-        check_floats(&rng, x[0], 3 * 64);
-        x[1][40] = NAN;
-        quantise(x[0], &act, 3);
-        struct ingle_op op = {
-            .kind = INGLE_K_MATMUL,
-            .matmul = {.x = &act, .n_w = 1, .T = 3, .w = {w}, .y = {y[0]}, .y_stride = {16}}};
-        check_run(check_table(state), &op, 1);
-        for (uint32_t n = 0; n < 16; n++) {
-            assert_true(isfinite(y[0][n]) && isnan(y[1][n]) && isfinite(y[2][n]));
+        for (uint32_t t = 0; t < 2; t++) {
+            float x[T][K], y[T][16];
+            struct ingle_matrix w = check_matrix(&rng, INGLE_W_Q4_0, 16, K);
+            struct ingle_act act = check_act(mode, tokens[t], K);
+            check_floats(&rng, x[0], T * K);
+            x[1][40] = x[T - 2][3] = NAN;
+            quantise(x[0], &act, tokens[t]);
+            struct ingle_op op = {
+                .kind = INGLE_K_MATMUL,
+                .matmul = {
+                    .x = &act, .n_w = 1, .T = tokens[t], .w = {w}, .y = {y[0]}, .y_stride = {16}}};
+            check_run(check_table(state), &op, 1);
+            for (uint32_t i = 0; i < tokens[t] * 16; i++) {
+                assert_int_equal(isnan(y[i / 16][i % 16]) != 0, i / 16 == 1 || i / 16 == T - 2);
+            }
+            check_free(act.rows);
+            check_free(w.data);
         }
-        check_free(act.rows);
-        check_free(w.data);
     }
 }
 
