@@ -23,16 +23,13 @@ enum {
     ROWS_LEAST = 32 /* below, groups that are not full cost too much */
 };
 
-/* Numbers of tile registers, which the intrinsics want as literals: two of each, so that one
- * product need not wait for the other. C: [block % 2][part]. */
-#define TILE_C00 0
-#define TILE_C01 1
-#define TILE_C10 2
-#define TILE_C11 3
-#define TILE_A0  4
-#define TILE_A1  5
-#define TILE_B0  6
-#define TILE_B1  7
+/* Numbers of tile registers, which the intrinsics want as literals. */
+#define TILE_C0 0
+#define TILE_C1 1
+#define TILE_A0 2
+#define TILE_A1 3
+#define TILE_B0 4
+#define TILE_B1 5
 
 /* What LDTILECFG reads. */
 struct tile_config {
@@ -43,14 +40,12 @@ struct tile_config {
 static_assert(sizeof(struct tile_config) == 64, "as the processor has it");
 
 /* Products of `cols` columns. */
-#define TILE_CONFIG(cols)                                                                       \
-    {                                                                                           \
-        .palette = 1,                                                                           \
-        .row_bytes = {[TILE_C00] = 64,    [TILE_C01] = 64,    [TILE_C10] = 64, [TILE_C11] = 64, \
-                      [TILE_A0] = (cols), [TILE_A1] = (cols), [TILE_B0] = 64,  [TILE_B1] = 64}, \
-        .rows = {[TILE_C00] = GROUP,     [TILE_C01] = GROUP,    [TILE_C10] = GROUP,             \
-                 [TILE_C11] = GROUP,     [TILE_A0] = GROUP,     [TILE_A1] = GROUP,              \
-                 [TILE_B0] = (cols) / 4, [TILE_B1] = (cols) / 4},                               \
+#define TILE_CONFIG(cols)                                                                   \
+    {                                                                                       \
+        .palette = 1, .row_bytes = {[TILE_C0] = 64,     [TILE_C1] = 64, [TILE_A0] = (cols), \
+                                    [TILE_A1] = (cols), [TILE_B0] = 64, [TILE_B1] = 64},    \
+        .rows = {[TILE_C0] = GROUP, [TILE_C1] = GROUP,      [TILE_A0] = GROUP,              \
+                 [TILE_A1] = GROUP, [TILE_B0] = (cols) / 4, [TILE_B1] = (cols) / 4},        \
     }
 static const struct tile_config config_block = TILE_CONFIG(INGLE_BLOCK_COLS);
 static const struct tile_config config_half = TILE_CONFIG(INGLE_BLOCK_COLS / 2);
@@ -142,9 +137,10 @@ struct sums {
         _tile_dpbssd(c, a, b); \
     } while (0)
 
-/* Begin the products of a block in the C tiles `odd`; x: its codes, w: its lines. */
-INGLE_INLINE void begin(const struct form form, const uint8_t *x, uint64_t stride, const uint8_t *w,
-                        bool odd)
+/* Store the products that were begun before, if any, and begin those of a block; x: its codes, w:
+ * its lines. */
+INGLE_INLINE void multiply(const struct form form, const uint8_t *x, uint64_t stride,
+                           const uint8_t *w, struct sums *ret)
 {
     _tile_loadd(TILE_B0, w, 64);
     _tile_loadd(TILE_A0, x, stride);
@@ -154,36 +150,17 @@ INGLE_INLINE void begin(const struct form form, const uint8_t *x, uint64_t strid
     } else if (form.two) {
         _tile_loadd(TILE_A1, x + 32, stride);
     }
-    if (odd) {
-        TILE_PRODUCT(TILE_C10, TILE_A0, TILE_B0);
-        if (form.halves) {
-            TILE_PRODUCT(TILE_C11, TILE_A1, TILE_B1);
-        } else if (form.two) {
-            TILE_PRODUCT(TILE_C11, TILE_A1, TILE_B0);
-        }
-    } else {
-        TILE_PRODUCT(TILE_C00, TILE_A0, TILE_B0);
-        if (form.halves) {
-            TILE_PRODUCT(TILE_C01, TILE_A1, TILE_B1);
-        } else if (form.two) {
-            TILE_PRODUCT(TILE_C01, TILE_A1, TILE_B0);
+    if (ret) {
+        _tile_stored(TILE_C0, ret->sum[0], 64);
+        if (form.halves || form.two) {
+            _tile_stored(TILE_C1, ret->sum[1], 64);
         }
     }
-}
-
-/* Store what begin() began. */
-INGLE_INLINE void end(const struct form form, bool odd, struct sums *ret)
-{
-    if (odd) {
-        _tile_stored(TILE_C10, ret->sum[0], 64);
-        if (form.halves || form.two) {
-            _tile_stored(TILE_C11, ret->sum[1], 64);
-        }
-    } else {
-        _tile_stored(TILE_C00, ret->sum[0], 64);
-        if (form.halves || form.two) {
-            _tile_stored(TILE_C01, ret->sum[1], 64);
-        }
+    TILE_PRODUCT(TILE_C0, TILE_A0, TILE_B0);
+    if (form.halves) {
+        TILE_PRODUCT(TILE_C1, TILE_A1, TILE_B1);
+    } else if (form.two) {
+        TILE_PRODUCT(TILE_C1, TILE_A1, TILE_B0);
     }
 }
 
@@ -236,14 +213,12 @@ INGLE_INLINE void group_panel(const struct form form, const struct ingle_mm_grou
     const uint32_t pieces = (group->rows + GROUP - 1) / GROUP;
     struct place place = place_at(&rows, 0, 0);
     struct sums ring[2], *now = &ring[0], *next = &ring[1];
-    bool odd = false; /* of the next products */
     _tile_loadconfig(form.halves ? &config_half : &config_block);
     /* Loading a tile does not tell gcc 12 that it reads memory: the panel must be there. */
     __asm__("" ::: "memory");
-    begin(form, place.x, rows.stride, place.w, odd);
+    multiply(form, place.x, rows.stride, place.w, NULL);
     place_next(&rows, &place);
-    end(form, odd, now);
-    begin(form, place.x, rows.stride, place.w, !odd);
+    multiply(form, place.x, rows.stride, place.w, now);
     place_next(&rows, &place);
     for (uint32_t k = 0; k < pieces; k++) {
         const uint32_t row = k * GROUP < rows.last ? k * GROUP : rows.last;
@@ -258,14 +233,12 @@ INGLE_INLINE void group_panel(const struct form form, const struct ingle_mm_grou
                     group->first ? _mm512_setzero_ps() : _mm512_load_ps(from + (PAIR * r) * 16);
             }
             for (uint32_t b = rows.n; b > 0; b--) {
-                begin(form, place.x, rows.stride, place.w, odd);
+                multiply(form, place.x, rows.stride, place.w, next);
                 place_next(&rows, &place);
-                end(form, !odd, next);
                 take(form, now, x, rows.stride, *d, *m, acc);
                 struct sums *was = now;
                 now = next;
                 next = was;
-                odd = !odd;
                 x += rows.block_bytes;
                 d++;
                 m++;
