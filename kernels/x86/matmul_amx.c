@@ -11,8 +11,8 @@
  * the vectors, which keep 16 rows' sums of one tile of the matrix in registers over all blocks.
  *
  * While tiles are in use, the core's second multiplier of 512 bits is not (measured: additions keep
- * both of their ports, conversions and multiplications one). So two of three integers become floats
- * by two additions instead of a conversion.
+ * both of their ports, conversions and multiplications one). So most integers become floats by two
+ * additions instead of a conversion.
  *
  * Tiles are configured for the time of a panel on the thread that runs it; no thread keeps any. */
 #include "kernels/x86/matmul_zmm.h"
@@ -164,17 +164,33 @@ INGLE_INLINE void multiply(const struct form form, const uint8_t *x, uint64_t st
     }
 }
 
-/* Row r's sums, whole numbers below 2^22, as floats. Every third is converted: the port that still
- * multiplies has room for that, and the other one also moves what tiles store. */
-INGLE_INLINE __m512 floats(const int32_t (*sum)[16], int r)
+/* Whole numbers below 2^22 as floats by two additions, for which there is another port. `bits` are
+ * those of a float whose last bit is worth 1, or 128, which then multiplies. */
+#define BITS_1   0x4b400000 /* 2^23 + 2^22 */
+#define BITS_128 0x4ec00000 /* 2^30 + 2^29 */
+INGLE_INLINE __m512 added(const int32_t *sum, int32_t bits)
 {
-    const __m512i bits = _mm512_set1_epi32(0x4b400000); /* of 2^23 + 2^22 */
-    const __m512i whole = _mm512_load_si512(sum[r]);
-    if (r % 3 == 2) {
-        return _mm512_cvtepi32_ps(whole);
+    const __m512i base = _mm512_set1_epi32(bits);
+    return _mm512_sub_ps(_mm512_castsi512_ps(_mm512_add_epi32(base, _mm512_load_si512(sum))),
+                         _mm512_castsi512_ps(base));
+}
+
+INGLE_INLINE __m512 converted(const int32_t *sum)
+{
+    return _mm512_cvtepi32_ps(_mm512_load_si512(sum));
+}
+
+/* Row r's sums as floats, of two planes 128 times the first and the second: rounded once, as if a
+ * whole number had been converted. Some are converted so that both ports have as much to do, one of
+ * which also moves what tiles store. */
+INGLE_INLINE __m512 value_of(const struct form form, const struct sums *sums, int part, int r)
+{
+    if (form.two) {
+        return _mm512_add_ps(added(sums->sum[0][r], BITS_128), r % 4 == 3
+                                                                   ? added(sums->sum[1][r], BITS_1)
+                                                                   : converted(sums->sum[1][r]));
     }
-    return _mm512_sub_ps(_mm512_castsi512_ps(_mm512_add_epi32(bits, whole)),
-                         _mm512_castsi512_ps(bits));
+    return r % 3 == 2 ? converted(sums->sum[part][r]) : added(sums->sum[part][r], BITS_1);
 }
 
 /* The sums of one block of 16 rows into acc; x: its codes, d, m: its scales. */
@@ -187,13 +203,10 @@ INGLE_INLINE void take(const struct form form, const struct sums *sums, const ui
         __asm__("" : "+r"(x));
         const struct ingle_act_tail *tail = ingle_mm_tail(form.two, x);
         const __m512 scale = _mm512_set1_ps(tail->scale);
-        __m512 value = floats(sums->sum[0], r);
-        if (form.two) {
-            value = _mm512_fmadd_ps(value, _mm512_set1_ps(128.0f), floats(sums->sum[1], r));
-        }
+        __m512 value = value_of(form, sums, 0, r);
         acc[r] = _mm512_fmadd_ps(value, _mm512_mul_ps(_mm512_load_ps(d[0]), scale), acc[r]);
         if (form.halves) {
-            value = floats(sums->sum[1], r);
+            value = value_of(form, sums, 1, r);
             acc[r] = _mm512_fmadd_ps(value, _mm512_mul_ps(_mm512_load_ps(d[1]), scale), acc[r]);
         }
         if (form.min) {
