@@ -63,30 +63,6 @@ static inline struct ingle_act_tail ingle_act_tail(float scale, int32_t first, i
                                    .sum = scale * (float)(first + last)};
 }
 
-#if defined(__AVX512F__) && defined(__AVX512VL__) && defined(__AVX512VNNI__)
-#include "kernels/x86/act8_avx512.h"
-#else
-#define INGLE_ACT8_TOGETHER 8u
-
-static inline void ingle_act8_put(struct ingle_act8 *out, const float *x)
-{
-    int32_t v[INGLE_ACT_GROUP];
-    float scale = ingle_act_codes(x, INGLE_ACT8_MAX, v);
-    for (uint32_t i = 0; i < INGLE_ACT_GROUP; i++) {
-        out->q[i] = (int8_t)v[i];
-    }
-    out->tail = ingle_act_tail(scale, ingle_act_sum16(v), ingle_act_sum16(v + 16));
-}
-
-/* Up to INGLE_ACT8_TOGETHER groups x[n][32], each `stride` bytes after the one before. */
-static inline void ingle_act8_put_many(uint8_t *out, uint64_t stride, const float *x, uint32_t n)
-{
-    for (uint32_t i = 0; i < n; i++) {
-        ingle_act8_put((struct ingle_act8 *)(void *)(out + i * stride), x + i * INGLE_ACT_GROUP);
-    }
-}
-#endif
-
 static inline void ingle_act16_put(struct ingle_act16 *out, const float *x)
 {
     int32_t v[INGLE_ACT_GROUP];
@@ -98,6 +74,36 @@ static inline void ingle_act16_put(struct ingle_act16 *out, const float *x)
     }
     out->tail = ingle_act_tail(scale, ingle_act_sum16(v), ingle_act_sum16(v + 16));
 }
+
+#if defined(__AVX512F__) && defined(__AVX512VL__) && defined(__AVX512VNNI__)
+#include "kernels/x86/act_avx512.h"
+#else
+#define INGLE_ACT_TOGETHER 8u
+
+static inline void ingle_act8_put(struct ingle_act8 *out, const float *x)
+{
+    int32_t v[INGLE_ACT_GROUP];
+    float scale = ingle_act_codes(x, INGLE_ACT8_MAX, v);
+    for (uint32_t i = 0; i < INGLE_ACT_GROUP; i++) {
+        out->q[i] = (int8_t)v[i];
+    }
+    out->tail = ingle_act_tail(scale, ingle_act_sum16(v), ingle_act_sum16(v + 16));
+}
+
+/* Up to INGLE_ACT_TOGETHER groups x[n][32], in one plane or two, each `stride` bytes after the one
+ * before. */
+static inline void ingle_act_put_together(bool two, uint8_t *out, uint64_t stride, const float *x,
+                                          uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++, out += stride, x += INGLE_ACT_GROUP) {
+        if (two) {
+            ingle_act16_put((struct ingle_act16 *)(void *)out, x);
+        } else {
+            ingle_act8_put((struct ingle_act8 *)(void *)out, x);
+        }
+    }
+}
+#endif
 
 /* Columns [32 group, min(32 group + 32, cols)) of one row; values of x beyond cols are ignored. */
 static inline void ingle_act_put_group(const struct ingle_act *act, uint64_t row, uint64_t group,
@@ -132,12 +138,18 @@ static inline void ingle_act_put_many(const struct ingle_act *act, uint64_t row,
                    stride = down ? act->row_stride : bytes;
     const uint64_t end = (group + (down ? 1 : n)) * INGLE_ACT_GROUP;
     /* Sixteen together take as long as three alone, and so does any smaller number. */
-    if (act->mode == INGLE_ACT_INT8 && end <= act->cols && n > 2) {
+    if (act->mode != INGLE_ACT_F32 && end <= act->cols && n > 2) {
         uint8_t *out = act->rows + row * act->row_stride + group * bytes;
-        for (uint32_t i = 0; i < n; i += INGLE_ACT8_TOGETHER) {
-            uint32_t left = n - i;
-            ingle_act8_put_many(out + i * stride, stride, x + i * INGLE_ACT_GROUP,
-                                left < INGLE_ACT8_TOGETHER ? left : INGLE_ACT8_TOGETHER);
+        for (uint32_t i = 0; i < n; i += INGLE_ACT_TOGETHER) {
+            const uint32_t left = n - i,
+                           some = left < INGLE_ACT_TOGETHER ? left : INGLE_ACT_TOGETHER;
+            if (act->mode == INGLE_ACT_INT8) {
+                ingle_act_put_together(false, out + i * stride, stride, x + i * INGLE_ACT_GROUP,
+                                       some);
+            } else {
+                ingle_act_put_together(true, out + i * stride, stride, x + i * INGLE_ACT_GROUP,
+                                       some);
+            }
         }
         return;
     }

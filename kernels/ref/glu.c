@@ -15,7 +15,7 @@
 
 /* Rows at a time: their codes are made together, or one row's chain of dependent steps beside the
  * next one's. */
-#define BLOCK INGLE_ACT8_TOGETHER
+#define BLOCK INGLE_ACT_TOGETHER
 
 /* 16 values; `kind` is a constant at each call, the loop is straight code. */
 static inline void glu_tile(enum ingle_glu kind, const float *gate, const float *up, float *x)
