@@ -87,6 +87,7 @@ __attribute__((target("avx2"))) static void int8_avx2(struct machine_worker *w)
 
 /* Tiles of 16 x 64 bytes, all that there are: four products, of which none waits for another. */
 #define TILE_PRODUCTS (4 * 16 * 16 * 64)
+#define TILE_LOOPS    (1u << 19)
 
 struct tile_config {
     uint8_t palette, start_row, reserved[14];
@@ -102,7 +103,7 @@ __attribute__((target("amx-tile,amx-int8"))) static void int8_amx(struct machine
 
     (void)w; /* sums of zeros are as long in coming, and tiles' instructions are never left out */
     _tile_loadconfig(&config);
-    for (uint32_t n = 0; n < INT8_LOOPS / 8; n++) {
+    for (uint32_t n = 0; n < TILE_LOOPS; n++) {
         _tile_dpbssd(0, 4, 6);
         _tile_dpbssd(1, 4, 7);
         _tile_dpbssd(2, 5, 6);
@@ -143,7 +144,7 @@ machine_work_fn *machine_read_work(void)
 machine_work_fn *machine_int8_work(bool tiles, double *ret_products)
 {
     if (tiles && has_amx()) {
-        *ret_products = (double)TILE_PRODUCTS * (INT8_LOOPS / 8);
+        *ret_products = (double)TILE_PRODUCTS * TILE_LOOPS;
         return int8_amx;
     }
     *ret_products = 32.0 * CHAINS * INT8_LOOPS;
