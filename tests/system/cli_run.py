@@ -224,6 +224,7 @@ class Run(unittest.TestCase):
         t.send("/help\r")
         t.wait_for("/retry")
         t.wait_for("> ")
+        t.quiet()  # there may be one prompt more: a late one, which was asked for again
         t.send("\x04")
         self.assertEqual(t.status(), 0)
         history = (self.r.folder / "state_home/ingle/history").read_text()
