@@ -3,8 +3,8 @@
  *
  *   few rows   one pass over the packed weights: a block is taken apart in registers and multiplied
  *              with up to INGLE_MM_FEW rows; the following tile is prefetched meanwhile
- *   many rows  one or two tiles and up to INGLE_MM_BLOCKS blocks are decoded once into a panel that
- *              fits the first-level cache, then groups of rows run over it; their partial sums wait
+ *   many rows  some blocks of one or two tiles are decoded once into a panel that fits the
+ *              first-level cache, then groups of rows run over it; their partial sums wait
  *              in the scratch for the next panel
  *
  * Float weights or float activations go the second way with a panel of f32. */
@@ -19,7 +19,6 @@
 
 #define INGLE_MM_FEW         8u   /* rows that share a block taken apart in registers, at most */
 #define INGLE_MM_NEAR        4u   /* blocks from a few rows' block to what it fetches of its tile */
-#define INGLE_MM_BLOCKS      16u  /* blocks of a panel of codes, at most: 8 KiB a tile */
 #define INGLE_MM_FLOAT_COLS  128u /* columns of a panel of floats: 8 KiB a tile */
 #define INGLE_MM_PAIR        2u   /* tiles of a panel, at most */
 #define INGLE_MM_ROWS        1024u /* rows whose partial sums fit the scratch */
@@ -77,8 +76,8 @@ typedef void ingle_mm_group_fn(const struct ingle_mm_group *group);
 
 struct ingle_mm_isa {
     uint32_t pair;   /* tiles of a panel */
-    uint32_t blocks; /* of a panel of codes, at most INGLE_MM_BLOCKS: what stays in the first-level
-                      * cache beside rows and sums */
+    uint32_t blocks; /* of a panel of codes, at most: what stays in the first-level cache beside
+                      * rows and sums */
     uint32_t few, few_max; /* rows of one few call; rows of an op up to which it is used, at most
                             * INGLE_FEW_ROWS */
     uint32_t group, group_float; /* rows of a group of codes, of floats, at most */

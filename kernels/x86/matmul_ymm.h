@@ -12,7 +12,8 @@
 
 enum {
     FEW = 4,
-    GROUP = 4, /* rows of a group of codes */
+    GROUP = 4,   /* rows of a group of codes */
+    BLOCKS = 16, /* of a panel: 8 KiB of codes */
 };
 
 /* ---- what the including file defines ---- */
@@ -115,8 +116,8 @@ INGLE_INLINE void few_rows(enum ingle_wtype type, bool two, const uint32_t rows,
 /* ---- many rows ---- */
 
 struct panel {
-    uint8_t codes[2][INGLE_MM_BLOCKS][8][32]; /* half of the tile's rows first */
-    float d[2][INGLE_MM_BLOCKS][2][8], m[2][INGLE_MM_BLOCKS][2][8];
+    uint8_t codes[2][BLOCKS][8][32]; /* half of the tile's rows first */
+    float d[2][BLOCKS][2][8], m[2][BLOCKS][2][8];
 };
 
 static_assert(sizeof(struct panel) <= INGLE_MM_PANEL_BYTES, "fits the scratch");
@@ -263,7 +264,7 @@ ingle_mm_group_fn *ingle_mm_group_float_avx2(uint32_t rows);
 #define INGLE_MM_GROUP_FLOAT_AVX2 4
 
 static const struct ingle_mm_isa mm_isa = {.pair = 1,
-                                           .blocks = INGLE_MM_BLOCKS,
+                                           .blocks = BLOCKS,
                                            .few = FEW,
                                            .few_max = 8,
                                            .group_float = INGLE_MM_GROUP_FLOAT_AVX2,
