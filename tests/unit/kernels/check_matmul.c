@@ -68,8 +68,9 @@ void matmul_equals_reference(void **state)
         uint32_t block = ingle_wtype_block(type);
         for (uint32_t n = 0; n < sizeof rows / sizeof rows[0]; n++) {
             for (uint32_t k = 0; k < sizeof blocks / sizeof blocks[0]; k++, turn++) {
-                /* More than two panels of each; float weights may have any number of columns. */
-                uint32_t count = block == 32 && blocks[k] == 18 ? 61 : blocks[k];
+                /* Now and then more than two panels of all; float weights may have any number of
+                 * columns. */
+                uint32_t count = block == 32 && k == 4 && n % 2 ? 61 : blocks[k];
                 uint32_t cols = block == 1 ? 32 * count - 13 * (turn % 2) : block * count;
                 enum ingle_act_mode mode = turn % INGLE_ACT_COUNT;
                 struct ingle_matrix w = check_matrix(&rng, type, rows[n], cols);
@@ -205,7 +206,8 @@ void matmul_of_nan_activations_is_nan(void **state)
                     .x = &act, .n_w = 1, .T = tokens[t], .w = {w}, .y = {y[0]}, .y_stride = {16}}};
             check_run(check_table(state), &op, 1);
             for (uint32_t i = 0; i < tokens[t] * 16; i++) {
-                assert_int_equal(isnan(y[i / 16][i % 16]) != 0, i / 16 == 1 || i / 16 == T - 2);
+                const bool bad = i / 16 == 1 || i / 16 == T - 2;
+                assert_true(bad ? isnan(y[i / 16][i % 16]) : isfinite(y[i / 16][i % 16]));
             }
             check_free(act.rows);
             check_free(w.data);
