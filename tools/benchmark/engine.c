@@ -26,6 +26,28 @@ static size_t n_samples;
 static double limit_int8[BENCH_ROUNDS_MAX], limit_vectors[BENCH_ROUNDS_MAX];
 static double limit_read[BENCH_ROUNDS_MAX];
 
+/* The machine's own, which a row is measured against or shows; NULL: none. 0: not measured yet. */
+static double *limits_of(enum engine_row_kind kind)
+{
+    switch (kind) {
+    case ENGINE_ROW_INT8:
+    case ENGINE_ROW_LIMIT_INT8:
+        return limit_int8;
+    case ENGINE_ROW_VECTORS:
+    case ENGINE_ROW_LIMIT_VECTORS:
+        return limit_vectors;
+    case ENGINE_ROW_READ:
+    case ENGINE_ROW_LIMIT_READ:
+        return limit_read;
+    case ENGINE_ROW_RATIO:
+    case ENGINE_ROW_SCALE_READ:
+    case ENGINE_ROW_SCALE_INT8:
+    case ENGINE_ROW_ERROR:
+        break;
+    }
+    return NULL;
+}
+
 /* With its number of threads written out, so that "all" and 2 are one cell where there are 2. */
 static struct engine_cell resolved(const struct engine_cell *cell)
 {
@@ -126,27 +148,18 @@ static void parts(const struct engine_row *row, int round, double *ret_ours, dou
         *ret_peer = best_of(row, round);
         break;
     case ENGINE_ROW_INT8:
-        *ret_ours = ours * model->macs / 1e9;
-        *ret_peer = limit_int8[round];
-        break;
     case ENGINE_ROW_VECTORS:
         *ret_ours = ours * model->macs / 1e9;
-        *ret_peer = limit_vectors[round];
+        *ret_peer = limits_of(row->kind)[round];
         break;
     case ENGINE_ROW_READ:
         *ret_ours = ours * model->bytes / 1e9;
-        *ret_peer = limit_read[round];
+        *ret_peer = limits_of(row->kind)[round];
         break;
     case ENGINE_ROW_LIMIT_INT8:
-        *ret_ours = limit_int8[round];
-        *ret_peer = NO;
-        break;
     case ENGINE_ROW_LIMIT_VECTORS:
-        *ret_ours = limit_vectors[round];
-        *ret_peer = NO;
-        break;
     case ENGINE_ROW_LIMIT_READ:
-        *ret_ours = limit_read[round];
+        *ret_ours = limits_of(row->kind)[round];
         *ret_peer = NO;
         break;
     case ENGINE_ROW_ERROR:
@@ -258,21 +271,16 @@ static void measure_round(const struct bench *b, int round)
 {
     for (size_t i = 0; i < engine_row_n; i++) {
         const struct engine_row *row = &engine_rows[i];
-        bool read = row->kind == ENGINE_ROW_READ || row->kind == ENGINE_ROW_LIMIT_READ;
-        bool int8 = row->kind == ENGINE_ROW_INT8 || row->kind == ENGINE_ROW_LIMIT_INT8;
-        bool vectors = row->kind == ENGINE_ROW_VECTORS || row->kind == ENGINE_ROW_LIMIT_VECTORS;
+        double *limits = limits_of(row->kind);
 
         if (!wanted(b, row)) {
             continue;
         }
-        if (read && limit_read[round] == 0) {
-            limit_read[round] = machine_read(machine_cores()) / 1e9;
-        }
-        if (int8 && limit_int8[round] == 0) {
-            limit_int8[round] = machine_int8(machine_cores(), true) / 1e9;
-        }
-        if (vectors && limit_vectors[round] == 0) {
-            limit_vectors[round] = machine_int8(machine_cores(), false) / 1e9;
+        if (limits != NULL && limits[round] == 0) {
+            const int cores = machine_cores();
+            limits[round] = (limits == limit_read ? machine_read(cores)
+                                                  : machine_int8(cores, limits == limit_int8)) /
+                            1e9;
         }
         measure(b, &row->ours, round);
         for (size_t p = 0; p < ENGINE_PEERS_MAX; p++) {
