@@ -141,15 +141,10 @@ static inline void ingle_act_put_many(const struct ingle_act *act, uint64_t row,
     if (act->mode != INGLE_ACT_F32 && end <= act->cols && n > 2) {
         uint8_t *out = act->rows + row * act->row_stride + group * bytes;
         for (uint32_t i = 0; i < n; i += INGLE_ACT_TOGETHER) {
-            const uint32_t left = n - i,
-                           some = left < INGLE_ACT_TOGETHER ? left : INGLE_ACT_TOGETHER;
-            if (act->mode == INGLE_ACT_INT8) {
-                ingle_act_put_together(false, out + i * stride, stride, x + i * INGLE_ACT_GROUP,
-                                       some);
-            } else {
-                ingle_act_put_together(true, out + i * stride, stride, x + i * INGLE_ACT_GROUP,
-                                       some);
-            }
+            uint32_t left = n - i;
+            ingle_act_put_together(act->mode == INGLE_ACT_INT16, out + i * stride, stride,
+                                   x + i * INGLE_ACT_GROUP,
+                                   left < INGLE_ACT_TOGETHER ? left : INGLE_ACT_TOGETHER);
         }
         return;
     }

@@ -10,8 +10,8 @@
 #include "kernels/ref/lanes.h"
 #include "kernels/work.h"
 
-#define PART (INGLE_ACT_TOGETHER * INGLE_ACT_GROUP) /* columns scaled and turned to codes at once \
-                                                     */
+/* Columns scaled and turned to codes at once. */
+#define PART (INGLE_ACT_TOGETHER * INGLE_ACT_GROUP)
 
 /* x += add, or the normed add. */
 static void add_residual(const struct ingle_arg_norm *arg, const float *add, float *x)

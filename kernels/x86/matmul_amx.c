@@ -307,12 +307,12 @@ static ingle_mm_group_fn *group_fn(enum ingle_wtype type, bool two, uint32_t row
 
 static bool gains(const struct ingle_arg_matmul *arg)
 {
-    bool gains = arg->T >= ROWS_LEAST && arg->x->mode != INGLE_ACT_F32;
-    for (uint32_t i = 0; gains && i < arg->n_w; i++) {
-        gains = !ingle_wtype_is_float(arg->w[i].type) &&
-                form_fn(arg->w[i].type, arg->x->mode == INGLE_ACT_INT16);
+    bool all = arg->T >= ROWS_LEAST && arg->x->mode != INGLE_ACT_F32;
+    for (uint32_t i = 0; all && i < arg->n_w; i++) {
+        all = !ingle_wtype_is_float(arg->w[i].type) &&
+              form_fn(arg->w[i].type, arg->x->mode == INGLE_ACT_INT16);
     }
-    return gains;
+    return all;
 }
 
 void INGLE_VARIANT(matmul)(const struct ingle_op *op, const struct ingle_worker *worker)
