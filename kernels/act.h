@@ -3,6 +3,7 @@
  *   F32    cols floats
  *   INT8   one struct ingle_act8 per group of 32 columns
  *   INT16  one struct ingle_act16 per group of 32 columns
+ *   BF16   32 bfloat16 per group of 32 columns
  *
  * A group carries its codes, its scale and what zero points and minima need, so that one pointer
  * per token serves a whole row. Columns beyond cols are zero codes. Rows are 64-byte multiples.
@@ -14,6 +15,8 @@
  * A scale of so few bits times a weight's scale is exact in f32, so a product may apply it in parts
  * and in any order: a panel holds each weight scale with the eight fractions multiplied in, and
  * what is left is a power of two. It costs 5 % of a code's precision (the mean of s over a / 127).
+ *
+ * BF16:  x rounded to nearest even; |x| < 2^-80 is 0. A NaN, an Inf or |x| of 2^80 and more: NaN.
  *
  * a < 2^-80: s = 0 and zero codes. A NaN, an Inf or a value of 2^80 and more in the group: s = NaN
  * and zero codes, so that every output of the row is NaN. The maximum is taken over the bit
@@ -70,10 +73,17 @@ static inline uint32_t ingle_act_fraction(float scale)
     return ingle_bits_of_f32(scale) >> (23 - INGLE_ACT_FRACTION_BITS) & (INGLE_ACT_FRACTIONS - 1);
 }
 
+/* Integers with a scale for each group. */
+static inline bool ingle_act_is_codes(enum ingle_act_mode mode)
+{
+    return mode == INGLE_ACT_INT8 || mode == INGLE_ACT_INT16;
+}
+
 static inline uint64_t ingle_act_group_bytes(enum ingle_act_mode mode)
 {
     return mode == INGLE_ACT_INT8    ? sizeof(struct ingle_act8)
            : mode == INGLE_ACT_INT16 ? sizeof(struct ingle_act16)
+           : mode == INGLE_ACT_BF16  ? INGLE_ACT_GROUP * sizeof(uint16_t)
                                      : INGLE_ACT_GROUP * sizeof(float);
 }
 

@@ -58,4 +58,11 @@ static inline float ingle_f32_of_bf16(uint16_t h)
     return ingle_f32_of_bits((uint32_t)h << 16);
 }
 
+/* Round to nearest even. Not for NaN, nor for what rounds to Inf. */
+static inline uint16_t ingle_bf16_of_f32(float f)
+{
+    uint32_t bits = ingle_bits_of_f32(f);
+    return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+}
+
 #endif

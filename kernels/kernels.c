@@ -1,11 +1,10 @@
 /* Owns the reference table and the choice of a table. The tables are constants: choosing one reads
  * CPUID, asks the system for AMX's registers and writes nothing, so any thread may ask at any time.
  */
-#include "kernels/kernels.h"
-
 #include <math.h>
 
 #include "kernels/isa.h"
+#include "kernels/kernels.h"
 #include "kernels/ref/expf.h"
 #include "kernels/work.h"
 
@@ -27,6 +26,7 @@ static const struct ingle_kernels table_ref = {
             [INGLE_K_HEAD] = ingle_head_ref,
         },
     .row_stat = ingle_row_stat_ref,
+    .bf16 = true,
 };
 
 const struct ingle_kernels *ingle_kernels_ref(void)

@@ -55,8 +55,14 @@ enum ingle_act_mode {
     INGLE_ACT_F32,   /* f32 */
     INGLE_ACT_INT8,  /* one int8 plane, one f32 scale per 32 */
     INGLE_ACT_INT16, /* two int8 planes (value = 128 * high + low), one f32 scale per 32 */
+    INGLE_ACT_BF16,  /* bfloat16, and weights are multiplied out to it: for AMX tiles */
     INGLE_ACT_COUNT
 };
+
+/* What users call a mode: "8", "16", "32" (floats), "bf16"; and the mode of such a name, false when
+ * there is none. */
+const char *ingle_act_mode_name(enum ingle_act_mode mode);
+bool ingle_act_mode_find(const char *name, enum ingle_act_mode *ret);
 
 /* T rows of activations. The row layout belongs to kernels/ (act.h); others only know its stride.
  */
@@ -276,6 +282,7 @@ struct ingle_kernels {
     const char *isa; /* "ref", "avx2", "avxvnni", "avx512vnni", "amx" */
     ingle_op_fn *op[INGLE_K_COUNT];
     ingle_row_stat_fn *row_stat;
+    bool bf16; /* has products of BF16 activations, and does not leave them to the reference */
 };
 
 /* The reference, which every machine can run. */

@@ -75,6 +75,16 @@ static inline void ingle_act16_put(struct ingle_act16 *out, const float *x)
     out->tail = ingle_act_tail(scale, ingle_act_sum16(v), ingle_act_sum16(v + 16));
 }
 
+static inline void ingle_act_bf16_put(uint16_t *out, const float *x)
+{
+    for (uint32_t i = 0; i < INGLE_ACT_GROUP; i++) {
+        uint32_t size = ingle_bits_of_f32(x[i]) & 0x7fffffffu;
+        uint16_t h = ingle_bf16_of_f32(x[i]);
+        h = size < ingle_bits_of_f32(INGLE_ACT_TINY) ? 0 : h;
+        out[i] = size >= ingle_bits_of_f32(INGLE_ACT_HUGE) ? 0x7fc0u : h;
+    }
+}
+
 #if defined(__AVX512F__) && defined(__AVX512VL__) && defined(__AVX512VNNI__)
 #include "kernels/x86/act_avx512.h"
 #else
@@ -124,6 +134,8 @@ static inline void ingle_act_put_group(const struct ingle_act *act, uint64_t row
     }
     if (act->mode == INGLE_ACT_INT8) {
         ingle_act8_put((struct ingle_act8 *)(void *)base + group, x);
+    } else if (act->mode == INGLE_ACT_BF16) {
+        ingle_act_bf16_put((uint16_t *)(void *)base + first, x);
     } else {
         ingle_act16_put((struct ingle_act16 *)(void *)base + group, x);
     }
@@ -138,7 +150,7 @@ static inline void ingle_act_put_many(const struct ingle_act *act, uint64_t row,
                    stride = down ? act->row_stride : bytes;
     const uint64_t end = (group + (down ? 1 : n)) * INGLE_ACT_GROUP;
     /* Sixteen together take as long as three alone, and so does any smaller number. */
-    if (act->mode != INGLE_ACT_F32 && end <= act->cols && n > 2) {
+    if (ingle_act_is_codes(act->mode) && end <= act->cols && n > 2) {
         uint8_t *out = act->rows + row * act->row_stride + group * bytes;
         for (uint32_t i = 0; i < n; i += INGLE_ACT_TOGETHER) {
             uint32_t left = n - i;

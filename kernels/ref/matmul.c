@@ -15,6 +15,12 @@
  * product and sum rounded apart (so that plain C vectorises), w multiplied out, x = s * q where the
  * activations are integers. At last y = acc + bias.
  *
+ * With BF16 activations and quantised weights, weights are multiplied out in the same way and
+ * rounded to bfloat16; per block of 32 columns even = fmaf(w, x, even) over its even columns in
+ * ascending order and odd over the others, both from 0, then acc = acc + (even + odd): what an AMX
+ * tile product does (TDPBF16PS, which takes subnormal numbers for 0; there are none, for a weight
+ * is 0 or at least 2^-24 and x is 0 or at least 2^-80).
+ *
  * The tiles of all matrices, one after the other, are divided among the workers; with `out`, pairs
  * of tiles of both matrices. */
 #include <math.h>
@@ -58,6 +64,13 @@ static const float *group_floats(const struct ingle_act *x, uint32_t t, uint32_t
     int32_t q[INGLE_ACT_GROUP];
     if (x->mode == INGLE_ACT_F32) {
         return (const float *)(const void *)act_row(x, t) + b * INGLE_ACT_GROUP;
+    }
+    if (x->mode == INGLE_ACT_BF16) {
+        const uint16_t *h = (const uint16_t *)(const void *)act_row(x, t) + b * INGLE_ACT_GROUP;
+        for (uint32_t i = 0; i < INGLE_ACT_GROUP; i++) {
+            buffer[i] = ingle_f32_of_bf16(h[i]);
+        }
+        return buffer;
     }
     float scale = group_codes(x, t, b, q);
     for (uint32_t i = 0; i < INGLE_ACT_GROUP; i++) {
@@ -117,6 +130,27 @@ static void columns_f32(const float (*w)[INGLE_TILE_ROWS], uint32_t n_cols, cons
     out[3] = d;
 }
 
+static void columns_bf16(const float (*w)[INGLE_TILE_ROWS], const float *x, float *acc)
+{
+    for (uint32_t n = 0; n < INGLE_TILE_ROWS; n++) {
+        float even = 0.0f, odd = 0.0f;
+        for (uint32_t k = 0; k < INGLE_BLOCK_COLS; k += 2) {
+            even = fmaf(w[k][n], x[k], even);
+            odd = fmaf(w[k + 1][n], x[k + 1], odd);
+        }
+        acc[n] += even + odd;
+    }
+}
+
+static void round_bf16(float (*w)[INGLE_TILE_ROWS])
+{
+    for (uint32_t k = 0; k < INGLE_BLOCK_COLS; k++) {
+        for (uint32_t n = 0; n < INGLE_TILE_ROWS; n++) {
+            w[k][n] = ingle_f32_of_bf16(ingle_bf16_of_f32(w[k][n]));
+        }
+    }
+}
+
 /* Columns [32 b, 32 b + n_cols) of a tile multiplied out. */
 static void block_floats(const struct ingle_matrix *w, const uint8_t *tile,
                          struct ingle_tile_shape shape, uint32_t b, uint32_t n_cols,
@@ -146,7 +180,8 @@ static void tile_rows(const struct ingle_act *x, const struct ingle_matrix *w, c
 {
     struct ingle_tile_shape shape = ingle_tile_shape(w->type, w->cols);
     struct ingle_wform form = ingle_wform(w->type);
-    bool integer = x->mode != INGLE_ACT_F32 && form.scale != INGLE_WS_FLOAT;
+    bool codes = form.scale != INGLE_WS_FLOAT, bf16 = codes && x->mode == INGLE_ACT_BF16;
+    bool integer = codes && !bf16 && x->mode != INGLE_ACT_F32;
     for (uint32_t b = 0; b < ingle_act_groups(w->cols); b++) {
         uint32_t n_cols = w->cols - b * INGLE_BLOCK_COLS;
         n_cols = n_cols < INGLE_BLOCK_COLS ? n_cols : INGLE_BLOCK_COLS;
@@ -157,12 +192,17 @@ static void tile_rows(const struct ingle_act *x, const struct ingle_matrix *w, c
         } else {
             block_floats(w, tile, shape, b, n_cols, floats);
         }
+        if (bf16) {
+            round_bf16(floats);
+        }
         for (uint32_t t = 0; t < n_tokens; t++) {
             int32_t q[INGLE_ACT_GROUP];
             float buffer[INGLE_ACT_GROUP];
             if (integer) {
                 float scale = group_codes(x, t0 + t, b, q);
                 block_int(&block, form, q, scale, acc[t]);
+            } else if (bf16) {
+                columns_bf16(floats, group_floats(x, t0 + t, b, buffer), acc[t]);
             } else {
                 columns_f32(floats, n_cols, group_floats(x, t0 + t, b, buffer), acc[t]);
             }

@@ -74,21 +74,36 @@ static void strip_int(const struct strip *strip)
         for (uint32_t r = 0, rows; r < strip->n_rows; r += rows, fetched += ahead) {
             const uint64_t row = strip->row0 + r;
             rows = even_piece(strip->n_rows - r, most);
-            struct ingle_mm_group group = {.panel = strip->scratch->panel,
-                                           .x = x->rows + row * x->row_stride +
-                                                b * ingle_mm_group_bytes(two),
-                                           .x_stride = x->row_stride,
-                                           .acc = strip->acc +
-                                                  (uint64_t)r * isa->pair * INGLE_TILE_ROWS,
-                                           .first = b == 0,
-                                           .n = n,
-                                           .out = b + n == blocks ? strip->out : NULL,
-                                           .row = row,
-                                           .rows = rows,
-                                           .next = strip->next + fetched,
-                                           .next_bytes = ahead};
+            struct ingle_mm_group group = {
+                .panel = strip->scratch->panel,
+                .x = x->rows + row * x->row_stride + b * ingle_act_group_bytes(x->mode),
+                .x_stride = x->row_stride,
+                .acc = strip->acc + (uint64_t)r * isa->pair * INGLE_TILE_ROWS,
+                .first = b == 0,
+                .n = n,
+                .out = b + n == blocks ? strip->out : NULL,
+                .row = row,
+                .rows = rows,
+                .next = strip->next + fetched,
+                .next_bytes = ahead};
             isa->group_fn(w->type, two, rows)(&group);
         }
+    }
+}
+
+static void group_floats(enum ingle_act_mode mode, const uint8_t *from, float *ret_x)
+{
+    const bool two = mode == INGLE_ACT_INT16;
+    if (mode == INGLE_ACT_BF16) {
+        for (uint32_t k = 0; k < INGLE_ACT_GROUP; k++) {
+            ret_x[k] = ingle_f32_of_bf16(((const uint16_t *)(const void *)from)[k]);
+        }
+        return;
+    }
+    const float scale = ingle_mm_tail(two, from)->scale;
+    const int8_t *q = (const int8_t *)from;
+    for (uint32_t k = 0; k < INGLE_ACT_GROUP; k++) {
+        ret_x[k] = scale * (float)(two ? 128 * q[k] + q[k + INGLE_ACT_GROUP] : q[k]);
     }
 }
 
@@ -102,19 +117,14 @@ static void float_rows(const struct strip *strip, uint32_t row, uint32_t n_rows,
         group->x_stride = x->row_stride;
         return;
     }
-    const bool two = x->mode == INGLE_ACT_INT16;
+    const uint64_t bytes = ingle_act_group_bytes(x->mode);
     group->x = (const uint8_t *)strip->scratch->x;
     group->x_stride = INGLE_MM_FLOAT_COLS * sizeof(float);
     for (uint32_t r = 0; r < n_rows; r++) {
         float *out = strip->scratch->x + r * INGLE_MM_FLOAT_COLS;
-        const uint8_t *from = x->rows + (row + r) * x->row_stride +
-                              col0 / INGLE_ACT_GROUP * ingle_mm_group_bytes(two);
-        for (uint32_t c = 0; c < n_cols; c += INGLE_ACT_GROUP, from += ingle_mm_group_bytes(two)) {
-            float scale = ingle_mm_tail(two, from)->scale;
-            const int8_t *q = (const int8_t *)from;
-            for (uint32_t k = 0; k < INGLE_ACT_GROUP; k++) {
-                out[c + k] = scale * (float)(two ? 128 * q[k] + q[k + INGLE_ACT_GROUP] : q[k]);
-            }
+        const uint8_t *from = x->rows + (row + r) * x->row_stride + col0 / INGLE_ACT_GROUP * bytes;
+        for (uint32_t c = 0; c < n_cols; c += INGLE_ACT_GROUP, from += bytes) {
+            group_floats(x->mode, from, out + c);
         }
     }
 }
@@ -169,6 +179,15 @@ static void set_next(struct strip *strip, uint32_t i, uint64_t tile, bool exists
     strip->next_bytes = exists ? strip->isa->pair * ingle_tile_shape(w->type, w->cols).bytes : 0;
 }
 
+/* Rows that strips share: as many as there are sums for and whose activations stay near, because
+ * every strip reads them all. */
+static uint32_t rows_of_strips(const struct ingle_mm_isa *isa, const struct ingle_act *x)
+{
+    const uint64_t near = isa->near_bytes > 0 ? isa->near_bytes / x->row_stride : INGLE_MM_ROWS,
+                   rows = near > INGLE_ROWS_LEAST ? near : INGLE_ROWS_LEAST;
+    return rows < INGLE_MM_ROWS ? (uint32_t)rows : INGLE_MM_ROWS;
+}
+
 static void tiles_many(const struct ingle_mm_isa *isa, const struct ingle_arg_matmul *arg,
                        uint32_t i, const struct ingle_part *part, struct scratch *scratch)
 {
@@ -176,7 +195,7 @@ static void tiles_many(const struct ingle_mm_isa *isa, const struct ingle_arg_ma
     struct strip strip = {
         .isa = isa, .arg = arg, .scratch = scratch, .acc = scratch->acc, .out = out, .i = i};
     for (strip.row0 = part->row0; strip.row0 < part->row1; strip.row0 += strip.n_rows) {
-        strip.n_rows = even_piece(part->row1 - strip.row0, INGLE_MM_ROWS);
+        strip.n_rows = even_piece(part->row1 - strip.row0, rows_of_strips(isa, arg->x));
         for (strip.tile = part->from; strip.tile < part->to; strip.tile += isa->pair) {
             for (uint32_t p = 0; p < isa->pair; p++) {
                 out[p] = tile_out(arg, i, strip.tile + p);
@@ -289,11 +308,17 @@ void ingle_mm_run(const struct ingle_mm_isa *isa, const struct ingle_op *op,
 {
     const struct ingle_arg_matmul *arg = &op->matmul;
     struct scratch *scratch = (struct scratch *)(void *)worker->scratch;
+    bool floats = true; /* only */
     if (arg->T == 0) {
         return;
     }
     for (uint32_t i = 0; i < arg->n_w; i++) {
         assert(arg->w[i].cols == arg->x->cols);
+        floats = floats && ingle_wtype_is_float(arg->w[i].type);
+    }
+    if (arg->x->mode == INGLE_ACT_BF16 && !isa->bf16 && !floats) {
+        ingle_matmul_ref(op, worker);
+        return;
     }
     if (arg->out) {
         assert(arg->n_w == 2 && arg->w[0].rows == arg->out->cols &&

@@ -75,9 +75,11 @@ struct ingle_mm_group {
 typedef void ingle_mm_group_fn(const struct ingle_mm_group *group);
 
 struct ingle_mm_isa {
-    uint32_t pair;   /* tiles of a panel */
-    uint32_t blocks; /* of a panel of codes, at most: what stays in the first-level cache beside
-                      * rows and sums */
+    uint32_t pair;       /* tiles of a panel */
+    bool bf16;           /* its codes are for BF16 activations, and else for integers */
+    uint32_t blocks;     /* of a panel of codes, at most: what stays in the first-level cache beside
+                          * rows and sums */
+    uint64_t near_bytes; /* of activations that strips read in turn, at most; 0: any */
     uint32_t few, few_max; /* rows of one few call; rows of an op up to which it is used, at most
                             * INGLE_FEW_ROWS */
     uint32_t group, group_float; /* rows of a group of codes, of floats, at most */

@@ -16,6 +16,7 @@
  *
  * Tiles are configured for the time of a panel on the thread that runs it; no thread keeps any. */
 #include "kernels/x86/matmul_zmm.h"
+#include "kernels/x86/tile_amx.h"
 
 enum {
     GROUP = 16,     /* rows of a tile */
@@ -30,14 +31,6 @@ enum {
 #define TILE_A1 3
 #define TILE_B0 4
 #define TILE_B1 5
-
-/* What LDTILECFG reads. */
-struct tile_config {
-    uint8_t palette, start_row, reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t rows[16];
-};
-static_assert(sizeof(struct tile_config) == 64, "as the processor has it");
 
 /* Products of `cols` columns. */
 #define TILE_CONFIG(cols)                                                                   \
@@ -305,12 +298,22 @@ static ingle_mm_group_fn *group_fn(enum ingle_wtype type, bool two, uint32_t row
     return fn;
 }
 
+/* No matrix of floats. */
+static bool all_codes(const struct ingle_arg_matmul *arg)
+{
+    bool all = true;
+    for (uint32_t i = 0; i < arg->n_w; i++) {
+        all = all && !ingle_wtype_is_float(arg->w[i].type);
+    }
+    return all;
+}
+
 static bool gains(const struct ingle_arg_matmul *arg)
 {
-    bool all = arg->T >= ROWS_LEAST && arg->x->mode != INGLE_ACT_F32;
+    const bool two = arg->x->mode == INGLE_ACT_INT16;
+    bool all = arg->T >= ROWS_LEAST && ingle_act_is_codes(arg->x->mode) && all_codes(arg);
     for (uint32_t i = 0; all && i < arg->n_w; i++) {
-        all = !ingle_wtype_is_float(arg->w[i].type) &&
-              form_fn(arg->w[i].type, arg->x->mode == INGLE_ACT_INT16);
+        all = form_fn(arg->w[i].type, two);
     }
     return all;
 }
@@ -326,7 +329,9 @@ void INGLE_VARIANT(matmul)(const struct ingle_op *op, const struct ingle_worker 
                                             .group_fn = group_fn,
                                             .glu_put = ingle_glu_put_avx512};
     static_assert(ROWS_LEAST > INGLE_FEW_ROWS, "no op of few rows comes here");
-    if (gains(&op->matmul)) {
+    if (all_codes(&op->matmul) && op->matmul.x->mode == INGLE_ACT_BF16) {
+        ingle_mm_run(&INGLE_VARIANT(mm_bf16), op, worker);
+    } else if (gains(&op->matmul)) {
         ingle_mm_run(&isa, op, worker);
     } else {
         ingle_matmul_avx512(op, worker);

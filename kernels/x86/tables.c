@@ -57,7 +57,7 @@ static const struct ingle_kernels table_avx512 = {
     .row_stat = ingle_row_stat_avx512,
 };
 
-/* Tile products of 8-bit integers for many rows. */
+/* Tile products: of 8-bit integers for many rows, of bfloat16 for any. */
 static const struct ingle_kernels table_amx = {
     .isa = "amx",
     .op =
@@ -72,6 +72,7 @@ static const struct ingle_kernels table_amx = {
             [INGLE_K_HEAD] = ingle_head_amx,
         },
     .row_stat = ingle_row_stat_amx,
+    .bf16 = true,
 };
 
 /* __builtin_cpu_supports also asks whether the system saves the registers; F16C it does not know
@@ -105,13 +106,14 @@ static bool has_avx512(void)
 static bool has_amx(void)
 {
     enum {
-        TILE_INT8 = 1 << 24 | 1 << 25, /* EDX of leaf 7 */
-        REQ_XCOMP_PERM = 0x1023,       /* arch_prctl */
+        TILE_INT8_BF16 = 1 << 24 | 1 << 25 | 1 << 22, /* EDX of leaf 7 */
+        REQ_XCOMP_PERM = 0x1023,                      /* arch_prctl */
         XTILEDATA = 18
     };
     unsigned int eax, ebx, ecx, edx;
     return has_avx512() && __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 &&
-           (edx & TILE_INT8) == TILE_INT8 &&
+           (edx & TILE_INT8_BF16) == TILE_INT8_BF16 && __builtin_cpu_supports("avx512vbmi") &&
+           __builtin_cpu_supports("avx512bf16") &&
            syscall(SYS_arch_prctl, REQ_XCOMP_PERM, XTILEDATA) == 0;
 }
 

@@ -1,8 +1,6 @@
 /* Owns the table of keys. Reads files and the environment (nobody else in runtime/ does); keeps
  * nothing open. Invariant: a struct ingle_config holds only values that passed the table's ranges.
  * Thread: main before the others start, io on reload. */
-#include "runtime/daemon/config.h"
-
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
@@ -17,6 +15,7 @@
 
 #include "runtime/base/mem.h"
 #include "runtime/base/units.h"
+#include "runtime/daemon/config.h"
 
 enum value_kind {
     VALUE_INT,    /* int32_t in min..max */
@@ -66,8 +65,8 @@ static const struct key keys[] = {
      "Bits of a stored key or value"},
     {"model", "kernels", VALUE_CHOICE, MODEL_AT(kernels), RANGE(0, 0), "auto ref", "auto",
      "auto = the fastest for this CPU; ref = the plain C reference"},
-    {"model", "activations", VALUE_CHOICE, MODEL_AT(activations), RANGE(0, 0), "8 16 32", "8",
-     "Bits of an activation in matrix products; 32 = float"},
+    {"model", "activations", VALUE_CHOICE, MODEL_AT(activations), RANGE(0, 0), "8 16 32 bf16", "8",
+     "Bits of an activation in matrix products; 32 = float; bf16 needs a CPU with AMX"},
     {"model", "context", VALUE_INT, MODEL_AT(context), RANGE(0, 1 << 24), NULL, "0",
      "Tokens of a context at most; 0 = what the model was trained for"},
     {"model", "keep", VALUE_CHOICE, MODEL_AT(keep), RANGE(0, 0), "on-demand always", "on-demand",
@@ -78,7 +77,7 @@ static const struct key keys[] = {
 /* The numbers behind a list of digits ("16 8 4") are what is stored, not the positions. */
 static bool choices_are_numbers(const struct key *key)
 {
-    return key->choices[0] >= '0' && key->choices[0] <= '9';
+    return key->choices[strspn(key->choices, "0123456789 ")] == '\0';
 }
 
 static int choice_find(const struct key *key, const char *text, int32_t *ret)

@@ -17,6 +17,12 @@ enum ingle_config_kernels {
     INGLE_CONFIG_KERNELS_AUTO,
     INGLE_CONFIG_KERNELS_REF
 };
+enum ingle_config_activations {
+    INGLE_CONFIG_ACTIVATIONS_8,
+    INGLE_CONFIG_ACTIVATIONS_16,
+    INGLE_CONFIG_ACTIVATIONS_32,
+    INGLE_CONFIG_ACTIVATIONS_BF16
+};
 enum ingle_config_answer {
     INGLE_CONFIG_NO,
     INGLE_CONFIG_YES

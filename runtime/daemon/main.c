@@ -199,6 +199,13 @@ static void set_level(const struct daemon *d)
 }
 
 /* [model] sections as what `open` knows by name. */
+static const enum ingle_act_mode act_modes[] = {
+    [INGLE_CONFIG_ACTIVATIONS_8] = INGLE_ACT_INT8,
+    [INGLE_CONFIG_ACTIVATIONS_16] = INGLE_ACT_INT16,
+    [INGLE_CONFIG_ACTIVATIONS_32] = INGLE_ACT_F32,
+    [INGLE_CONFIG_ACTIVATIONS_BF16] = INGLE_ACT_BF16,
+};
+
 static void set_models(struct daemon *d)
 {
     struct ingle_models *models = &d->io.models;
@@ -216,9 +223,7 @@ static void set_models(struct daemon *d)
         *spec = (struct ingle_model_spec){
             .want = {.kv_bits = (uint8_t)m->kv_bits,
                      .ref_kernels = m->kernels == INGLE_CONFIG_KERNELS_REF,
-                     .activations = m->activations == 32   ? INGLE_ACT_F32
-                                    : m->activations == 16 ? INGLE_ACT_INT16
-                                                           : INGLE_ACT_INT8,
+                     .activations = act_modes[m->activations],
                      .context_tokens = (uint32_t)m->context},
             .keep = m->keep == INGLE_CONFIG_KEEP_ALWAYS,
         };

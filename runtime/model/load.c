@@ -140,7 +140,7 @@ static void set_shape(const struct plan *plan, enum ingle_act_mode act_mode,
     model->act_mode = act_mode;
     /* A decoded token waits for the head's weights, not for arithmetic: its second plane is nearly
      * free and takes 10 to 15 % of the rounding error off. */
-    model->head_act_mode = act_mode == INGLE_ACT_INT8 ? INGLE_ACT_INT16 : act_mode;
+    model->head_act_mode = act_mode == INGLE_ACT_F32 ? INGLE_ACT_F32 : INGLE_ACT_INT16;
     model->qkv_act_mode =
         act_mode == INGLE_ACT_INT8 && hp->E <= QKV_TWO_PLANES_TO ? INGLE_ACT_INT16 : act_mode;
     model->file_bytes = plan->bindings.file_bytes;

@@ -1,8 +1,6 @@
 /* Dispatches administrative requests. Everything in them is a stranger's: each field is looked up
  * by name and type, and what is wrong is answered, never assumed. Owns nothing that outlives a
  * call; a request that has to wait is remembered by models.c. Thread: io. */
-#include "runtime/session/admin.h"
-
 #include <errno.h>
 #include <json-c/json.h>
 #include <stdio.h>
@@ -11,6 +9,7 @@
 
 #include "runtime/base/log.h"
 #include "runtime/model/tokenizer.h"
+#include "runtime/session/admin.h"
 #include "runtime/session/io.h"
 #include "runtime/session/limits.h"
 #include "shm/check.h"
@@ -103,13 +102,28 @@ static int take_int(struct json_object *object, const char *key, int64_t min, in
     return 0;
 }
 
+/* A number of bits, or a name; absent: *ret stays. */
+static int take_activations(struct json_object *options, enum ingle_act_mode *ret,
+                            struct ingle_error *err)
+{
+    struct json_object *value;
+    json_type type;
+
+    if (!json_object_object_get_ex(options, "activations", &value)) {
+        return 0;
+    }
+    type = json_object_get_type(value);
+    if ((type != json_type_int && type != json_type_string) ||
+        !ingle_act_mode_find(json_object_get_string(value), ret)) {
+        return USAGE(err, "\"activations\" must be 8, 16, 32 or \"bf16\"");
+    }
+    return 0;
+}
+
 static int take_model_options(struct json_object *options, struct ingle_model_want *want,
                               struct ingle_error *err)
 {
     int64_t kv_bits = want->kv_bits, context = want->context_tokens;
-    int64_t bits = want->activations == INGLE_ACT_F32     ? 32
-                   : want->activations == INGLE_ACT_INT16 ? 16
-                                                          : 8;
     const char *kernels;
     int res;
 
@@ -129,7 +143,7 @@ static int take_model_options(struct json_object *options, struct ingle_model_wa
     }
     res = take_int(options, "kv_bits", 4, 16, &kv_bits, err);
     if (res == 0) {
-        res = take_int(options, "activations", 8, 32, &bits, err);
+        res = take_activations(options, &want->activations, err);
     }
     if (res == 0) {
         res = take_int(options, "context", 0, 1 << 24, &context, err);
@@ -143,14 +157,10 @@ static int take_model_options(struct json_object *options, struct ingle_model_wa
     if (kv_bits != 16 && kv_bits != 8 && kv_bits != 4) {
         return USAGE(err, "\"kv_bits\" must be 16, 8 or 4");
     }
-    if (bits != 32 && bits != 16 && bits != 8) {
-        return USAGE(err, "\"activations\" must be 8, 16 or 32");
-    }
     if (kernels[0] != '\0' && strcmp(kernels, "auto") != 0 && strcmp(kernels, "ref") != 0) {
         return USAGE(err, "\"kernels\" must be \"auto\" or \"ref\"");
     }
     want->kv_bits = (uint8_t)kv_bits;
-    want->activations = bits == 32 ? INGLE_ACT_F32 : bits == 16 ? INGLE_ACT_INT16 : INGLE_ACT_INT8;
     want->context_tokens = (uint32_t)context;
     if (kernels[0] != '\0') {
         want->ref_kernels = strcmp(kernels, "ref") == 0;

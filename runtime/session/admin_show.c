@@ -94,10 +94,7 @@ struct json_object *ingle_show_model(const struct ingle_io *io,
     add_string(o, "kernels",
                want->ref_kernels ? ingle_kernels_ref()->isa : ingle_kernels_best()->isa);
     add_number(o, "kv_bits", want->kv_bits);
-    add_number(o, "activations",
-               want->activations == INGLE_ACT_F32     ? 32
-               : want->activations == INGLE_ACT_INT16 ? 16
-                                                      : 8);
+    add_string(o, "activations", ingle_act_mode_name(want->activations));
     add_number(o, "requests", instance->n_requests);
     add_number(o, "weights_bytes", instance->weights == NULL ? 0 : instance->weights->bytes);
     add_number(o, "kv_bytes", instance->kv == NULL ? 0 : instance->kv->bytes);

@@ -2,13 +2,13 @@
  * time, in order. Everything slow about a model happens here: reading, packing, unmapping. While no
  * job waits, a packed image that is not kept yet is written a block at a time, then, while nothing
  * runs, the KV pages of new engines are warmed a little at a time: nobody is waiting for either. */
-#include "runtime/session/loader.h"
-
+#include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "runtime/backend/backend.h"
 #include "runtime/model/model.h"
+#include "runtime/session/loader.h"
 
 /* Nothing has run for so long: KV pages may be warmed. A little of it takes the kernel up to 5 ms,
  * and beside running workers it cost a prompt much more than what it spares the next ones. */
@@ -60,6 +60,13 @@ static int load_model(struct ingle_loader *loader, struct ingle_load *job, struc
     struct ingle_backend *backend;
     int res = find_backend(loader, want, &backend, err);
 
+    if (res == 0 && want->path[0] != '\0' && want->activations == INGLE_ACT_BF16 &&
+        !backend->kernels->bf16) {
+        res = ingle_fail(err, -ENOTSUP,
+                         "activations = bf16 needs a CPU with AMX, and this one's kernels are %s; "
+                         "16 is as exact, 8 as fast",
+                         backend->kernels->isa);
+    }
     if (res == 0 && want->path[0] != '\0') {
         res = ingle_model_load(want->path, &options, &model, err);
     }

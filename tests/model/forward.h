@@ -23,7 +23,8 @@ struct forward_options {
     struct ingle_model *model; /* not NULL: borrow this one instead of loading */
 };
 
-/* Ends the test program with a message when a part cannot be had. */
+/* Ends the test program with a message when a part cannot be had, as skipped when this CPU lacks
+ * it. */
 void forward_init(struct forward *f, const struct forward_options *options);
 /* keep_model: it was borrowed or goes on to another forward. */
 void forward_fini(struct forward *f, bool keep_model);

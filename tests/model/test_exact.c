@@ -204,17 +204,17 @@ int main(int argc, char **argv)
     static const uint32_t cuts[] = {1, 7, 32, 256, N};
     char path[1024];
     struct forward f, g;
-    struct forward_options options = {.path = path, .act_mode = INGLE_ACT_INT8, .n_workers = 1};
+    struct forward_options options = {.path = path, .n_workers = 1};
     struct reference ref;
     struct ingle_context *first;
     int32_t *tokens;
 
-    if (argc != 3) {
-        (void)fprintf(stderr, "usage: test_exact MODEL.gguf KV_BITS\n");
+    if (argc != 4 || !ingle_act_mode_find(argv[2], &options.act_mode)) {
+        (void)fprintf(stderr, "usage: test_exact MODEL.gguf ACT KV_BITS\n");
         return 2;
     }
     (void)snprintf(path, sizeof path, "%s/%s", forward_models(), argv[1]);
-    options.kv_bits = (uint8_t)strtoul(argv[2], NULL, 10);
+    options.kv_bits = (uint8_t)strtoul(argv[3], NULL, 10);
     forward_init(&f, &options);
     tokens = make_prompt(f.model);
     ref.rows = calloc((uint64_t)N * f.model->E, sizeof(float));
@@ -243,6 +243,7 @@ int main(int argc, char **argv)
     free(ref.rows);
     free(ref.logits);
     ingle_mem_free(tokens);
-    (void)printf("%s kv %s: %s\n", argv[1], argv[2], n_failed == 0 ? "bit for bit" : "NOT EXACT");
+    (void)printf("%s act %s kv %s: %s\n", argv[1], argv[2], argv[3],
+                 n_failed == 0 ? "bit for bit" : "NOT EXACT");
     return n_failed == 0 ? 0 : 1;
 }

@@ -93,9 +93,10 @@ int main(int argc, char **argv)
         return 2;
     }
     (void)snprintf(path, sizeof path, "%s/%s", forward_models(), argv[1]);
-    options.act_mode = strcmp(argv[3], "8") == 0    ? INGLE_ACT_INT8
-                       : strcmp(argv[3], "16") == 0 ? INGLE_ACT_INT16
-                                                    : INGLE_ACT_F32;
+    if (!ingle_act_mode_find(argv[3], &options.act_mode)) {
+        (void)fprintf(stderr, "there is no ACT \"%s\"\n", argv[3]);
+        return 2;
+    }
     options.ref = strcmp(argv[4], "ref") == 0;
     options.kv_bits = (uint8_t)strtoul(argv[5], NULL, 10);
     mean_max = strtod(argv[6], NULL);

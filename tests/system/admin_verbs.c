@@ -46,6 +46,8 @@ static void what_is_wrong_is_said(void **state)
         "{\"verb\":\"open\",\"model\":\"nothing\"}",
         "{\"verb\":\"open\",\"model\":\"null\",\"options\":{\"kv_bits\":5}}",
         "{\"verb\":\"open\",\"model\":\"null\",\"options\":{\"activations\":9}}",
+        "{\"verb\":\"open\",\"model\":\"null\",\"options\":{\"activations\":\"bf8\"}}",
+        "{\"verb\":\"open\",\"model\":\"null\",\"options\":{\"activations\":8.5}}",
         "{\"verb\":\"open\",\"model\":\"null\",\"options\":{\"kernels\":\"fast\"}}",
         "{\"verb\":\"open\",\"model\":\"null\",\"options\":{\"context\":-1}}",
         "{\"verb\":\"model\",\"slot\":99}",

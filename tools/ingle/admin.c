@@ -92,14 +92,10 @@ static void print_table(struct json_object *rows, const struct column *columns)
 static void print_ps(struct json_object *status)
 {
     static const struct column models[] = {
-        {"SLOT", "slot", CELL_NUMBER, 4},
-        {"MODEL", "name", CELL_TEXT, -32},
-        {"STATE", "state", CELL_TEXT, -7},
-        {"KERNELS", "kernels", CELL_TEXT, -12},
-        {"ACT", "activations", CELL_NUMBER, 3},
-        {"KV", "kv_bits", CELL_NUMBER, 2},
-        {"CONTEXT", "n_ctx", CELL_NUMBER, 7},
-        {"REQUESTS", "requests", CELL_NUMBER, 8},
+        {"SLOT", "slot", CELL_NUMBER, 4},     {"MODEL", "name", CELL_TEXT, -32},
+        {"STATE", "state", CELL_TEXT, -7},    {"KERNELS", "kernels", CELL_TEXT, -12},
+        {"ACT", "activations", CELL_TEXT, 4}, {"KV", "kv_bits", CELL_NUMBER, 2},
+        {"CONTEXT", "n_ctx", CELL_NUMBER, 7}, {"REQUESTS", "requests", CELL_NUMBER, 8},
         {NULL, NULL, CELL_TEXT, 0},
     };
     static const struct column pools[] = {

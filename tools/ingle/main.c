@@ -33,11 +33,11 @@ static const struct cli_option pull_options[] = {
     END,
 };
 
-#define OPEN                                                                              \
-    {0, "kv-bits", "16|8|4", "bits of a stored key or value"},                            \
-        {0, "kernels", "auto|ref", "the fastest for this CPU, or the plain C reference"}, \
-    {                                                                                     \
-        0, "activations", "8|16|32", "bits of an activation; 32 is float"                 \
+#define OPEN                                                                                 \
+    {0, "kv-bits", "16|8|4", "bits of a stored key or value"},                               \
+        {0, "kernels", "auto|ref", "the fastest for this CPU, or the plain C reference"},    \
+    {                                                                                        \
+        0, "activations", "8|16|32|bf16", "bits of an activation; 32 is float, bf16 for AMX" \
     }
 
 #define SAMPLING                                                                      \

@@ -1,7 +1,5 @@
 /* Owns nothing after return but the client it hands out. Finds, starts and asks the runtime.
  * Thread: main. */
-#include "tools/ingle/runtime.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <json-c/json.h>
@@ -18,6 +16,7 @@
 #include "tools/ingle/paths.h"
 #include "tools/ingle/proc.h"
 #include "tools/ingle/progress.h"
+#include "tools/ingle/runtime.h"
 
 #define START_MS      10000
 #define REPLY_BYTES   (4u << 20)
@@ -228,8 +227,8 @@ enum cli_exit runtime_ask(struct ingle_client *client, const char *verb, const c
 static enum cli_exit open_request(const struct cli_call *call, const char *path, char **ret)
 {
     static const int bits[] = {16, 8, 4};
-    static const int widths[] = {8, 16, 32};
-    int kv = -1, kernels = -1, activations = -1;
+    const char *activations = NULL;
+    int kv = -1, kernels = -1, mode;
     enum cli_exit e;
     size_t bytes;
     struct json j;
@@ -238,13 +237,14 @@ static enum cli_exit open_request(const struct cli_call *call, const char *path,
     if (cli_knows(call, "kernels")) {
         e = cli_choice(call, "kv-bits", &kv);
         e = e == CLI_OK ? cli_choice(call, "kernels", &kernels) : e;
-        e = e == CLI_OK ? cli_choice(call, "activations", &activations) : e;
+        e = e == CLI_OK ? cli_choice(call, "activations", &mode) : e;
         if (e != CLI_OK) {
             return e;
         }
+        activations = cli_value(call, "activations");
     }
-    if (kernels == KERNELS_REF && activations < 0) {
-        activations = 2; /* the reference is meant to be exact */
+    if (kernels == KERNELS_REF && activations == NULL) {
+        activations = "32"; /* the reference is meant to be exact */
     }
     out = open_memstream(ret, &bytes);
     if (out == NULL) {
@@ -266,9 +266,9 @@ static enum cli_exit open_request(const struct cli_call *call, const char *path,
         json_key(&j, "kernels");
         json_str(&j, kernels == KERNELS_REF ? "ref" : "auto");
     }
-    if (activations >= 0) {
+    if (activations != NULL) {
         json_key(&j, "activations");
-        json_int(&j, widths[activations]);
+        json_str(&j, activations);
     }
     json_close(&j, '}');
     json_close(&j, '}');

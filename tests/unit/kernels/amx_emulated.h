@@ -4,11 +4,13 @@
 #ifndef INGLE_TESTS_UNIT_KERNELS_AMX_EMULATED_H
 #define INGLE_TESTS_UNIT_KERNELS_AMX_EMULATED_H
 #include <assert.h>
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
 #include <immintrin.h>
 
+#include "kernels/half.h"
 #include "tests/unit/kernels/twins.h"
 
 struct amx_tile {
@@ -88,6 +90,67 @@ static inline void amx_dpbssd(int ci, int ai, int bi)
     }
 }
 
+static inline float amx_float(const uint8_t *half)
+{
+    uint16_t h;
+    memcpy(&h, half, sizeof h);
+    return ingle_f32_of_bf16(h);
+}
+
+/* C[m][n] += sum over k of A[m][2 k] * B[k][2 n], and the same of the odd ones, then both: by fused
+ * steps. */
+static inline void amx_dpbf16ps(int ci, int ai, int bi)
+{
+    struct amx_tile *c = amx_configured(ci);
+    const struct amx_tile *a = amx_configured(ai), *b = amx_configured(bi);
+    assert(ci != ai && ci != bi && ai != bi);
+    assert(a->row_bytes % 4 == 0 && b->row_bytes % 4 == 0 && c->row_bytes % 4 == 0);
+    assert(c->rows == a->rows && c->row_bytes == b->row_bytes && a->row_bytes / 4 == b->rows);
+    for (uint32_t m = 0; m < c->rows; m++) {
+        float sum[16];
+        memcpy(sum, c->byte[m], sizeof sum);
+        for (uint32_t n = 0; n < c->row_bytes / 4; n++) {
+            float part[2] = {0.0f, 0.0f};
+            for (uint32_t k = 0; k < b->rows; k++) {
+                for (uint32_t j = 0; j < 2; j++) {
+                    part[j] = fmaf(amx_float(a->byte[m] + 4 * k + 2 * j),
+                                   amx_float(b->byte[k] + 4 * n + 2 * j), part[j]);
+                }
+            }
+            sum[n] += part[0] + part[1];
+        }
+        memcpy(c->byte[m], sum, sizeof sum);
+    }
+}
+
+/* Instructions that come with AMX and that AVX-512 VNNI alone does not promise. */
+static inline __m512i amx_permute_bytes(__m512i from, uint64_t mask, __m512i index, __m512i x)
+{
+    uint8_t out[64], at[64], in[64];
+    memcpy(out, &from, sizeof out);
+    memcpy(at, &index, sizeof at);
+    memcpy(in, &x, sizeof in);
+    for (uint32_t i = 0; i < 64; i++) {
+        out[i] = mask >> i & 1 ? in[at[i] % 64] : out[i];
+    }
+    memcpy(&from, out, sizeof out);
+    return from;
+}
+
+static inline __m512i amx_bf16_of_two(__m512 high, __m512 low)
+{
+    float x[32];
+    uint16_t h[32];
+    __m512i ret;
+    memcpy(x, &low, sizeof low);
+    memcpy(x + 16, &high, sizeof high);
+    for (uint32_t i = 0; i < 32; i++) {
+        h[i] = ingle_bf16_of_f32(x[i]);
+    }
+    memcpy(&ret, h, sizeof ret);
+    return ret;
+}
+
 /* NOLINTBEGIN(readability-identifier-naming): the intrinsics' names */
 #undef _tile_loadconfig
 #undef _tile_release
@@ -101,6 +164,12 @@ static inline void amx_dpbssd(int ci, int ai, int bi)
 #define _tile_stored     amx_stored
 #define _tile_zero       amx_zero
 #define _tile_dpbssd     amx_dpbssd
+#undef _tile_dpbf16ps
+#define _tile_dpbf16ps               amx_dpbf16ps
+#define _mm512_mask_permutexvar_epi8 amx_permute_bytes
+#define _mm512_maskz_permutexvar_epi8(mask, index, x) \
+    amx_permute_bytes(_mm512_setzero_si512(), mask, index, x)
+#define _mm512_cvtne2ps_pbh amx_bf16_of_two
 /* NOLINTEND(readability-identifier-naming) */
 
 #endif

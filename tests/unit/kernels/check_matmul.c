@@ -307,8 +307,10 @@ void matmul_reference_is_close_to_double_precision(void **state)
         N = 37,
         K = 512
     };
-    static const double bound[INGLE_ACT_COUNT] = {
-        [INGLE_ACT_F32] = 2e-6, [INGLE_ACT_INT8] = 1e-2, [INGLE_ACT_INT16] = 1e-4};
+    static const double bound[INGLE_ACT_COUNT] = {[INGLE_ACT_F32] = 2e-6,
+                                                  [INGLE_ACT_INT8] = 1e-2,
+                                                  [INGLE_ACT_INT16] = 1e-4,
+                                                  [INGLE_ACT_BF16] = 4e-3};
     struct check_rng rng = {7};
     (void)state;
     for (enum ingle_wtype type = 0; type < INGLE_W_COUNT; type++) {

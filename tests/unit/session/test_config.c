@@ -77,11 +77,12 @@ static void every_key_is_read(void **state)
     assert_string_equal(config.models[0].file, "qwen.gguf");
     assert_int_equal(config.models[0].kv_bits, 4);
     assert_int_equal(config.models[0].kernels, INGLE_CONFIG_KERNELS_REF);
-    assert_int_equal(config.models[0].activations, 16);
+    assert_int_equal(config.models[0].activations, INGLE_CONFIG_ACTIVATIONS_16);
     assert_int_equal(config.models[0].context, 4096);
     assert_int_equal(config.models[0].keep, INGLE_CONFIG_KEEP_ALWAYS);
     assert_string_equal(config.models[1].name, "other");
     assert_int_equal(config.models[1].kv_bits, 8);
+    assert_int_equal(config.models[1].activations, INGLE_CONFIG_ACTIVATIONS_8);
     assert_int_equal(config.models[1].keep, INGLE_CONFIG_KEEP_ON_DEMAND);
 }
 
