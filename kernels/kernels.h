@@ -223,6 +223,9 @@ struct ingle_arg_kv_seal {
     uint32_t n_seqs, Hk, D, layer;
 };
 
+/* Pages are summed by parts of so many positions, and parts are merged in order. */
+#define INGLE_ATTN_PART_TOKENS 512u
+
 /* out[t][h] = softmax(scale * q[t][h] . K) V over the positions p - window < j <= p (window 0:
  * all), online over pages in position order; ref/attn.c is the definition. With `act`, which wants
  * D % 32 == 0, it is written there and not to out (which may be NULL). */

@@ -67,6 +67,12 @@ static inline uint32_t ingle_kv_span_start(const struct ingle_kv_span *span)
     return span->base + span->first;
 }
 
+/* The part of attention (ref/attn.c) that a page belongs to: where it starts decides. */
+static inline uint32_t ingle_kv_span_part(const struct ingle_kv_span *span)
+{
+    return ingle_kv_span_start(span) / INGLE_ATTN_PART_TOKENS;
+}
+
 /* Index of the span that holds the position, n_spans if none does. O(log n). */
 uint32_t ingle_kv_span_find(const struct ingle_kv_seq *seq, uint32_t position);
 

@@ -6,7 +6,15 @@
  *   S_t   = q' . k_t                                             for the tokens t the row sees
  *   M     = max(m, max S),  alpha = exp(m - M),  p_t = exp(S_t - M), 0 where t is not seen
  *   l     = l * alpha + sum p_t
- *   o_c   = o_c * alpha + sum p_t v_tc                           out_c = o_c * (1 / l)
+ *   o_c   = o_c * alpha + sum p_t v_tc
+ *
+ * Pages that start in the same INGLE_ATTN_PART_TOKENS positions are a part. Each part begins anew,
+ * with m = -Inf and nothing in l and o, so that whoever has the pages can compute it; then parts
+ * are merged in position order (attn_merge.h), the first that the row sees being taken as it is:
+ *
+ *   M     = max(m, m'),  a = exp(m - M),  b = exp(m' - M)
+ *   l     = l * a + (l' * b)
+ *   o_c   = o_c * a + (o'_c * b)                                 out_c = o_c * (1 / l)
  *
  * f16 page: dot products and sums in sixteen lanes and a tree (lanes.h); values in token order.
  *
@@ -24,6 +32,7 @@
 #include "kernels/half.h"
 #include "kernels/isa.h"
 #include "kernels/kvpage.h"
+#include "kernels/ref/attn_merge.h"
 #include "kernels/ref/attn_put.h"
 #include "kernels/ref/expf.h"
 #include "kernels/ref/lanes.h"
@@ -34,11 +43,15 @@ enum {
     D_MAX = INGLE_HEAD_DIM_MAX
 };
 
-/* One row and head on its way through the pages. */
-struct state {
-    float q[D_MAX]; /* rotated for the present chunk */
+struct sums {
     float m, l;
     float o[D_MAX];
+};
+
+/* One row and head on its way through the pages. */
+struct state {
+    float q[D_MAX];       /* rotated for the present chunk */
+    struct sums now, all; /* the present part; those before it */
 };
 
 /* x as whole numbers times the returned scale. */
@@ -128,17 +141,17 @@ static void scores_block(const struct state *st, const struct ingle_kv_block *bl
  * the older sums are to be multiplied by. */
 static float softmax_page(struct state *st, struct ingle_kv_view view, float *s)
 {
-    float max = st->m, alpha, lane[INGLE_LANES] = {0};
+    float max = st->now.m, alpha, lane[INGLE_LANES] = {0};
     for (uint32_t t = view.t0; t < view.t1; t++) {
         max = s[t] > max ? s[t] : max;
     }
-    alpha = ingle_expf(st->m - max);
+    alpha = ingle_expf(st->now.m - max);
     for (uint32_t t = 0; t < S; t++) {
         s[t] = t >= view.t0 && t < view.t1 ? ingle_expf(s[t] - max) : 0.0f;
         lane[t % INGLE_LANES] += s[t];
     }
-    st->m = max;
-    st->l = fmaf(st->l, alpha, ingle_lanes_tree(lane));
+    st->now.m = max;
+    st->now.l = fmaf(st->now.l, alpha, ingle_lanes_tree(lane));
     return alpha;
 }
 
@@ -186,8 +199,18 @@ static void attend_page(const struct ingle_arg_attn *a, const struct ingle_kv_sp
         values_rows(rows.v, a->D, view, s, mix);
     }
     for (uint32_t c = 0; c < a->D; c++) {
-        st->o[c] = fmaf(st->o[c], alpha, mix[c]);
+        st->now.o[c] = fmaf(st->now.o[c], alpha, mix[c]);
     }
+}
+
+/* The present part joins those before it, and the next begins. */
+static void end_part(struct state *st, uint32_t D)
+{
+    struct ingle_attn_sums all = {st->all.o, &st->all.m, &st->all.l};
+    struct ingle_attn_sums now = {st->now.o, &st->now.m, &st->now.l};
+    float a, b;
+    ingle_attn_merge(&all, &now, 1, D, &a, &b);
+    st->now = (struct sums){.m = -INFINITY};
 }
 
 static void attend_row(const struct ingle_arg_attn *a, const struct ingle_kv_seq *seq, uint32_t row,
@@ -197,7 +220,7 @@ static void attend_row(const struct ingle_arg_attn *a, const struct ingle_kv_seq
     uint32_t own = ingle_kv_span_find(seq, position);
     const struct ingle_kv_span *chunk = NULL;
     struct ingle_rope_turn turn;
-    struct state st = {.m = -INFINITY};
+    struct state st = {.now.m = -INFINITY, .all.m = -INFINITY};
     float inverse;
     bool sane = true;
 
@@ -217,15 +240,18 @@ static void attend_row(const struct ingle_arg_attn *a, const struct ingle_kv_seq
             chunk = span;
         }
         attend_page(a, span, head / (a->H / a->Hk), view, i == own, &st);
+        if (i == own || ingle_kv_span_part(span) != ingle_kv_span_part(span + 1)) {
+            end_part(&st, a->D);
+        }
     }
     for (uint32_t c = 0; c < a->D; c++) {
         sane = sane && fabsf(a->q[at + c]) < INGLE_KV_Q_MAX;
     }
-    inverse = sane ? 1.0f / st.l : NAN;
+    inverse = sane ? 1.0f / st.all.l : NAN;
     for (uint32_t c = 0; c < a->D; c++) {
-        st.o[c] *= inverse;
+        st.all.o[c] *= inverse;
     }
-    ingle_attn_put(a, row, head, 1, st.o);
+    ingle_attn_put(a, row, head, 1, st.all.o);
 }
 
 void ingle_attn_ref(const struct ingle_op *op, const struct ingle_worker *worker)

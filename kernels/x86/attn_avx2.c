@@ -86,7 +86,7 @@ static void softmax(struct ingle_attn_tile *tile)
             top = _mm256_max_ps(top, _mm256_loadu_ps(s + t));
         }
         max = max_of(top);
-        max = max > tile->m[i] ? max : tile->m[i];
+        max = max > tile->now.m[i] ? max : tile->now.m[i];
         now = _mm256_set1_ps(max);
         for (uint32_t t = 0; t < S; t += LANES) {
             __m256 low = exp8(_mm256_sub_ps(_mm256_loadu_ps(s + t), now));
@@ -96,9 +96,9 @@ static void softmax(struct ingle_attn_tile *tile)
             sum.low = _mm256_add_ps(sum.low, low);
             sum.high = _mm256_add_ps(sum.high, high);
         }
-        tile->alpha[i] = ingle_expf(tile->m[i] - max);
-        tile->l[i] = fmaf(tile->l[i], tile->alpha[i], tree(sum));
-        tile->m[i] = max;
+        tile->alpha[i] = ingle_expf(tile->now.m[i] - max);
+        tile->now.l[i] = fmaf(tile->now.l[i], tile->alpha[i], tree(sum));
+        tile->now.m[i] = max;
     }
 }
 
@@ -200,7 +200,7 @@ INLINE void block_of(struct ingle_attn_tile *tile, const struct ingle_kv_block *
         ingle_attn_fetch(tile, tile->n_active - i);
         fold(tile, i, tile->s + i * S, scale, min, S);
         for (uint32_t c = 0; c < D; c += HALF) {
-            float *o = tile->o + i * D + c;
+            float *o = tile->now.o + i * D + c;
             __m256 sum = dot_codes(block->v_codes + 4 * c, nibbles, D, S, numbers(tile, i));
             __m256 mix =
                 _mm256_fmadd_ps(_mm256_set1_ps(tile->scale[i]), sum, _mm256_set1_ps(tile->off[i]));
@@ -247,7 +247,7 @@ INLINE void values_rows(struct ingle_attn_tile *tile, const uint16_t *v, uint32_
                         uint32_t column)
 {
     uint32_t D = tile->arg->D;
-    float *o = tile->o + query * D + column;
+    float *o = tile->now.o + query * D + column;
     __m256 low = _mm256_setzero_ps(), high = low, alpha = _mm256_set1_ps(tile->alpha[query]);
 
     for (uint32_t t = tile->t0; t < tile->t1; t++) {
@@ -274,6 +274,7 @@ static void attend_rows(struct ingle_attn_tile *tile, const struct ingle_kv_rows
 static const struct ingle_attn_isa isa = {.rotate = ingle_attn_rotate,
                                           .attend_rows = attend_rows,
                                           .attend_block = attend_block,
+                                          .merge = ingle_attn_merge_tile,
                                           .finish = ingle_attn_finish};
 
 void ingle_attn_avx2(const struct ingle_op *op, const struct ingle_worker *worker)

@@ -178,10 +178,10 @@ static void raise_max(struct ingle_attn_tile *tile, const uint64_t seen[])
         put_part(&max, i, _mm512_max_ps(ab, cd));
     }
     for (uint32_t i = 0; i < tile->n_active; i += LANES) {
-        __m512 before = _mm512_loadu_ps(tile->m + i);
+        __m512 before = _mm512_loadu_ps(tile->now.m + i);
         __m512 now = _mm512_max_ps(max_parts(&max, i), before);
         _mm512_storeu_ps(tile->alpha + i, exp16(_mm512_sub_ps(before, now)));
-        _mm512_mask_storeu_ps(tile->m + i, active(tile, i), now);
+        _mm512_mask_storeu_ps(tile->now.m + i, active(tile, i), now);
     }
 }
 
@@ -194,7 +194,7 @@ INLINE __m512 weight16(__m512 s, __m512 max, uint64_t mask)
 INLINE void weigh(struct ingle_attn_tile *tile, uint32_t query, uint64_t mask, struct parts *sums)
 {
     struct row64 s = load64(tile->s + query * S), p;
-    __m512 max = _mm512_set1_ps(tile->m[query]);
+    __m512 max = _mm512_set1_ps(tile->now.m[query]);
     p.a = weight16(s.a, max, mask);
     p.b = weight16(s.b, max, mask >> 16);
     p.c = weight16(s.c, max, mask >> 32);
@@ -207,9 +207,9 @@ INLINE void weigh(struct ingle_attn_tile *tile, uint32_t query, uint64_t mask, s
 INLINE void raise_sums(struct ingle_attn_tile *tile, const struct parts *sums)
 {
     for (uint32_t i = 0; i < tile->n_active; i += LANES) {
-        __m512 l = _mm512_loadu_ps(tile->l + i), alpha = _mm512_loadu_ps(tile->alpha + i);
+        __m512 l = _mm512_loadu_ps(tile->now.l + i), alpha = _mm512_loadu_ps(tile->alpha + i);
         l = _mm512_fmadd_ps(l, alpha, sum_parts(sums, i));
-        _mm512_mask_storeu_ps(tile->l + i, active(tile, i), l);
+        _mm512_mask_storeu_ps(tile->now.l + i, active(tile, i), l);
     }
 }
 
@@ -467,7 +467,7 @@ INLINE void put_values(struct ingle_attn_tile *tile, uint32_t query, uint32_t co
 {
     __m512 scale = _mm512_set1_ps(tile->scale[query]), off = _mm512_set1_ps(tile->off[query]);
     __m512 alpha = _mm512_set1_ps(tile->alpha[query]);
-    float *o = tile->o + query * tile->arg->D + column;
+    float *o = tile->now.o + query * tile->arg->D + column;
     add_values(o, alpha, unfold(sum->high[0], sum->low[0], scale, off));
     if (nv == VECTORS) {
         add_values(o + LANES, alpha, unfold(sum->high[1], sum->low[1], scale, off));
@@ -630,7 +630,7 @@ INLINE void values_rows(struct ingle_attn_tile *tile, const uint16_t *v, uint32_
     for (int q = 0; q < nq; q++) {
         __m512 alpha = _mm512_set1_ps(tile->alpha[query + q]);
         for (int i = 0; i < nv; i++) {
-            float *o = tile->o + (query + q) * D + column + i * LANES;
+            float *o = tile->now.o + (query + q) * D + column + i * LANES;
             _mm512_storeu_ps(o, _mm512_fmadd_ps(_mm512_loadu_ps(o), alpha, sum[q][i]));
         }
     }
@@ -688,20 +688,23 @@ static void finish(struct ingle_attn_tile *tile)
             sane &= _mm512_cmp_ps_mask(_mm512_abs_ps(_mm512_loadu_ps(a->q + at + c)), limit,
                                        _CMP_LT_OQ);
         }
-        inverse = _mm512_set1_ps(sane == 0xffff ? 1.0f / tile->l[i] : NAN);
+        inverse = _mm512_set1_ps(sane == 0xffff ? 1.0f / tile->all.l[i] : NAN);
         for (uint32_t c = 0; c < a->D; c += LANES) {
-            float *o = tile->o + i * a->D + c;
+            float *o = tile->all.o + i * a->D + c;
             _mm512_storeu_ps(o, _mm512_mul_ps(_mm512_loadu_ps(o), inverse));
         }
     }
     for (uint32_t r = 0; r < tile->n_rows; r++) {
         ingle_attn_put(a, tile->row + r, tile->head, tile->n_heads,
-                       tile->o + r * tile->n_heads * a->D);
+                       tile->all.o + r * tile->n_heads * a->D);
     }
 }
 
-static const struct ingle_attn_isa isa = {
-    .rotate = rotate, .attend_rows = attend_rows, .attend_block = attend_block, .finish = finish};
+static const struct ingle_attn_isa isa = {.rotate = rotate,
+                                          .attend_rows = attend_rows,
+                                          .attend_block = attend_block,
+                                          .merge = ingle_attn_merge_tile,
+                                          .finish = finish};
 
 void ingle_attn_avx512(const struct ingle_op *op, const struct ingle_worker *worker)
 {

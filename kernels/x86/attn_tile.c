@@ -9,6 +9,7 @@
 
 #include <assert.h>
 #include <math.h>
+#include <string.h>
 
 #include "kernels/work.h"
 
@@ -73,6 +74,13 @@ static float *take(uint8_t **at, uint64_t n)
     return p;
 }
 
+static void take_sums(struct ingle_attn_sums *sums, uint8_t **at, uint32_t D)
+{
+    sums->o = take(at, INGLE_TILE_QUERIES * D);
+    sums->m = take(at, 2 * INGLE_TILE_QUERIES);
+    sums->l = take(at, 2 * INGLE_TILE_QUERIES);
+}
+
 static void lay_out(struct ingle_attn_tile *tile, uint8_t *scratch)
 {
     uint32_t D = tile->arg->D, wide = D > S ? D : S;
@@ -80,15 +88,14 @@ static void lay_out(struct ingle_attn_tile *tile, uint8_t *scratch)
 
     tile->plane_step = wide;
     tile->q = take(&at, INGLE_TILE_QUERIES * D);
-    tile->o = take(&at, INGLE_TILE_QUERIES * D);
     tile->s = take(&at, INGLE_TILE_QUERIES * S);
     tile->kv = take(&at, 16 * wide);
     tile->planes = (int8_t *)take(&at, INGLE_TILE_QUERIES * wide * 2 / sizeof(float));
-    tile->m = take(&at, 2 * INGLE_TILE_QUERIES);
-    tile->l = take(&at, 2 * INGLE_TILE_QUERIES);
     tile->alpha = take(&at, 2 * INGLE_TILE_QUERIES);
     tile->scale = take(&at, 2 * INGLE_TILE_QUERIES);
     tile->off = take(&at, 2 * INGLE_TILE_QUERIES);
+    take_sums(&tile->now, &at, D);
+    take_sums(&tile->all, &at, D);
     assert(at <= scratch + INGLE_SCRATCH_BYTES);
 }
 
@@ -126,6 +133,27 @@ static void set_next(struct ingle_attn_tile *tile, const struct ingle_kv_span *s
     }
 }
 
+static void begin_part(struct ingle_attn_tile *tile)
+{
+    for (uint32_t i = 0; i < tile->n_queries; i++) {
+        tile->now.m[i] = -INFINITY;
+        tile->now.l[i] = 0.0f;
+    }
+    memset(tile->now.o, 0, tile->n_queries * tile->arg->D * sizeof *tile->now.o);
+}
+
+/* `now` into `all`; the first becomes it, so that a single part costs nothing. */
+static void end_part(struct ingle_attn_tile *tile, const struct ingle_attn_isa *isa)
+{
+    if (tile->n_parts++ == 0) {
+        struct ingle_attn_sums first = tile->now;
+        tile->now = tile->all;
+        tile->all = first;
+    } else {
+        isa->merge(tile);
+    }
+}
+
 static void walk_pages(struct ingle_attn_tile *tile, const struct run *run,
                        const struct ingle_attn_isa *isa)
 {
@@ -133,13 +161,7 @@ static void walk_pages(struct ingle_attn_tile *tile, const struct run *run,
     uint32_t window = a->window, first = 0;
     const struct ingle_kv_span *chunk = NULL;
 
-    for (uint32_t i = 0; i < tile->n_queries; i++) {
-        tile->m[i] = -INFINITY;
-        tile->l[i] = 0.0f;
-    }
-    for (uint32_t i = 0; i < tile->n_queries * a->D; i++) {
-        tile->o[i] = 0.0f;
-    }
+    tile->n_parts = 0;
     if (window != 0 && tile->position + 1 > window) {
         first = ingle_kv_span_find(run->seq, tile->position + 1 - window);
     }
@@ -152,6 +174,9 @@ static void walk_pages(struct ingle_attn_tile *tile, const struct run *run,
         set_views(tile, span);
         if (tile->n_active == 0) {
             continue;
+        }
+        if (i == first || ingle_kv_span_part(span) != ingle_kv_span_part(span - 1)) {
+            begin_part(tile);
         }
         if (chunk == NULL || chunk->base != span->base) {
             isa->rotate(tile, span->base);
@@ -169,6 +194,9 @@ static void walk_pages(struct ingle_attn_tile *tile, const struct run *run,
             struct ingle_kv_rows rows =
                 ingle_kv_rows_at(page, a->Hk, a->D, a->layer, tile->kv_head);
             isa->attend_rows(tile, &rows);
+        }
+        if (own || ingle_kv_span_part(span) != ingle_kv_span_part(span + 1)) {
+            end_part(tile, isa);
         }
     }
     isa->finish(tile);

@@ -6,6 +6,7 @@
 #include <math.h>
 
 #include "kernels/kvpage.h"
+#include "kernels/ref/attn_merge.h"
 #include "kernels/ref/attn_put.h"
 #include "kernels/ref/rope.h"
 
@@ -25,13 +26,14 @@ struct ingle_attn_tile {
     struct ingle_kv_view view[INGLE_TILE_QUERIES];
     uint32_t t0, t1;
 
-    float *q;       /* [queries][D] rotated for the present chunk */
-    float *o;       /* [queries][D] mixed values */
-    float *s;       /* [queries][S] scores, then weights */
-    float *kv;      /* room for 16 rows [16][D], or 2 * max(D, S) folding factors */
-    int8_t *planes; /* [queries][high, low or one int16][plane_step] */
-    float *m, *l, *alpha, *scale, *off; /* [queries] */
-    const uint8_t *next, *next_end;     /* of the page after this one: not yet fetched */
+    float *q;                   /* [queries][D] rotated for the present chunk */
+    float *s;                   /* [queries][S] scores, then weights */
+    float *kv;                  /* room for 16 rows [16][D], or 2 * max(D, S) folding factors */
+    int8_t *planes;             /* [queries][high, low or one int16][plane_step] */
+    float *alpha, *scale, *off; /* [queries] */
+    struct ingle_attn_sums now, all; /* of the present part; of the parts before it */
+    uint32_t n_parts;                /* that are in `all` */
+    const uint8_t *next, *next_end;  /* of the page after this one: not yet fetched */
 };
 
 /* The n-th part of what is left of the next page goes to the second-level cache. Spread over the
@@ -54,7 +56,9 @@ struct ingle_attn_isa {
     void (*attend_rows)(struct ingle_attn_tile *tile, const struct ingle_kv_rows *rows);
     void (*attend_block)(struct ingle_attn_tile *tile, const struct ingle_kv_block *block,
                          enum ingle_kv_form form);
-    /* o / l into out or act */
+    /* `now` into `all` */
+    void (*merge)(struct ingle_attn_tile *tile);
+    /* o / l of `all` into out or act */
     void (*finish)(struct ingle_attn_tile *tile);
 };
 
@@ -77,6 +81,12 @@ static inline void ingle_attn_rotate(struct ingle_attn_tile *tile, uint32_t base
     }
 }
 
+static inline void ingle_attn_merge_tile(struct ingle_attn_tile *tile)
+{
+    ingle_attn_merge(&tile->all, &tile->now, tile->n_queries, tile->arg->D, tile->alpha,
+                     tile->scale);
+}
+
 static inline void ingle_attn_finish(struct ingle_attn_tile *tile)
 {
     const struct ingle_arg_attn *a = tile->arg;
@@ -84,19 +94,19 @@ static inline void ingle_attn_finish(struct ingle_attn_tile *tile)
     for (uint32_t i = 0; i < tile->n_queries; i++) {
         uint32_t row = tile->row + i / tile->n_heads, head = tile->head + i % tile->n_heads;
         uint64_t at = ((uint64_t)row * a->H + head) * a->D;
-        float inverse = 1.0f / tile->l[i];
+        float inverse = 1.0f / tile->all.l[i];
         uint32_t wild = 0;
         for (uint32_t c = 0; c < a->D; c++) {
             wild |= fabsf(a->q[at + c]) < INGLE_KV_Q_MAX ? 0u : 1u;
         }
         inverse = wild ? NAN : inverse;
         for (uint32_t c = 0; c < a->D; c++) {
-            tile->o[i * a->D + c] *= inverse;
+            tile->all.o[i * a->D + c] *= inverse;
         }
     }
     for (uint32_t r = 0; r < tile->n_rows; r++) {
         ingle_attn_put(a, tile->row + r, tile->head, tile->n_heads,
-                       tile->o + r * tile->n_heads * a->D);
+                       tile->all.o + r * tile->n_heads * a->D);
     }
 }
 
