@@ -226,13 +226,26 @@ struct ingle_arg_kv_seal {
 /* Pages are summed by parts of so many positions, and parts are merged in order. */
 #define INGLE_ATTN_PART_TOKENS 512u
 
+/* Where workers that share the pages of a row leave its parts for the one that comes last, who
+ * merges them. The parts of all rows of an op must fit, or rows are not shared. Ops that use the
+ * same room do not run at once. */
+struct ingle_attn_room {
+    float *sums; /* [INGLE_ATTN_ROOM_PARTS][H][D + 2]: o, m, l */
+    /* [INGLE_ATTN_ROOM_PARTS][Hk]: (part, q head) pairs that are there; zero between ops. Workers
+     * add acq_rel after they have written; the last, who reads the others', stores 0 relaxed: the
+     * op's end orders that. */
+    _Atomic uint32_t *n_done;
+};
+#define INGLE_ATTN_ROOM_PARTS 256u
+
 /* out[t][h] = softmax(scale * q[t][h] . K) V over the positions p - window < j <= p (window 0:
  * all), online over pages in position order; ref/attn.c is the definition. With `act`, which wants
  * D % 32 == 0, it is written there and not to out (which may be NULL). */
 struct ingle_arg_attn {
-    const float *q;        /* [T][H*D] */
-    float *out;            /* [T][H*D] */
-    struct ingle_act *act; /* [T][H*D] or NULL */
+    const float *q;                     /* [T][H*D] */
+    float *out;                         /* [T][H*D] */
+    struct ingle_act *act;              /* [T][H*D] or NULL */
+    const struct ingle_attn_room *room; /* or NULL: rows are not shared */
     const struct ingle_rope *rope;
     const struct ingle_kv_seq *seqs;
     uint32_t n_seqs, H, Hk, D, layer, window;

@@ -45,6 +45,9 @@ static uint64_t lay_out(struct ingle_graph *g, uint8_t *memory)
     g->k = carve_rows(&at, g->rows_max, kvd);
     g->v = carve_rows(&at, g->rows_max, kvd);
     g->attn = carve_rows(&at, attn_in_codes(m) ? 0 : g->rows_max, hd);
+    g->attn_room.sums = carve_rows(&at, INGLE_ATTN_ROOM_PARTS, hd + 2 * m->H);
+    g->attn_room.n_done =
+        ingle_carve(&at, (uint64_t)INGLE_ATTN_ROOM_PARTS * m->Hk * sizeof *g->attn_room.n_done);
     g->logits = carve_rows(&at, g->head_rows_max, m->V);
     g->hidden = carve_rows(&at, g->head_rows_max, m->E);
     g->stats = ingle_carve(&at, g->head_rows_max * sizeof *g->stats);
@@ -208,6 +211,7 @@ static struct ingle_op *put_attn(struct ingle_graph *g, struct ingle_op *op,
                               .attn = {.q = g->q,
                                        .out = codes ? NULL : g->attn,
                                        .act = codes ? &g->act_attn : NULL,
+                                       .room = &g->attn_room,
                                        .rope = &m->rope[w->rope],
                                        .seqs = seqs,
                                        .n_seqs = g->batch.n_seqs,

@@ -17,12 +17,13 @@ struct ingle_graph {
     const struct ingle_model *model;
     struct ingle_backend *backend;
     uint32_t rows_max, seqs_max, head_rows_max;
-    float *x, *y, *q, *k, *v, *attn; /* [rows_max][...] */
-    float *logits;                   /* [head_rows_max][V] */
-    float *hidden;                   /* [head_rows_max][E]: the normed final state */
-    struct ingle_row_stat *stats;    /* [head_rows_max]: of the logits */
-    struct ingle_row_stat *parts;    /* [head_rows_max][ingle_head_parts(V)] */
-    uint32_t *index;                 /* [head_rows_max] */
+    float *x, *y, *q, *k, *v, *attn;  /* [rows_max][...] */
+    struct ingle_attn_room attn_room; /* one, because ops run one after the other */
+    float *logits;                    /* [head_rows_max][V] */
+    float *hidden;                    /* [head_rows_max][E]: the normed final state */
+    struct ingle_row_stat *stats;     /* [head_rows_max]: of the logits */
+    struct ingle_row_stat *parts;     /* [head_rows_max][ingle_head_parts(V)] */
+    uint32_t *index;                  /* [head_rows_max] */
     struct ingle_act act_qkv, act_attn, act_gate_up, act_ffn, act_head; /* what goes into .. */
     struct ingle_act act_q; /* the rows of act_qkv whose q somebody wants, in the last layer */
     struct ingle_kv_seq *seqs_wanted; /* [seqs_max]: what the last layer attends for */

@@ -85,6 +85,10 @@ const struct ingle_kernels *check_table(void **state);
     X(attn_of_random_codes_equals_reference)            \
     X(attn_of_any_bytes_returns)                        \
     X(attn_of_nan_query_is_nan_in_its_head_only)        \
+    X(attn_by_parts_equals_reference)                   \
+    X(attn_of_long_contexts_agrees_with_plain_softmax)  \
+    X(attn_of_nan_query_stays_in_its_head_when_shared)  \
+    X(attn_shared_by_threads_equals_that_of_one)        \
     X(qkv_store_keeps_pages_finite)                     \
     X(seal_codes_are_within_half_a_step)                \
     X(seal_of_equal_values_has_scale_one)

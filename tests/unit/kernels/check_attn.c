@@ -1,6 +1,8 @@
 /* KV pages and attention: against plain softmax in double precision, against the reference bit for
  * bit, and the invariance that sharing and batching rest on. */
 #include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "kernels/half.h"
@@ -22,14 +24,16 @@ static const struct world_shape smol = {.H = 9,
                                         .chunk_max = 256,
                                         .seed = 1};
 
-/* Root of the mean squared error over the root of the mean square of the plain answer. */
-static double relative_error(const struct world *w, uint32_t seq)
+/* Root of the mean squared error over the root of the mean square of the plain answer, of the rows
+ * from `from` on. */
+static double relative_error(const struct world *w, uint32_t seq, uint32_t from)
 {
-    uint64_t n = (uint64_t)w->seqs[seq].tokens * w->shape.H * w->shape.D;
+    uint64_t row = (uint64_t)w->shape.H * w->shape.D, n = (w->seqs[seq].tokens - from) * row;
+    const float *out = w->seqs[seq].out + from * row;
     double *plain = check_alloc(n * sizeof(*plain)), error = 0.0, square = 0.0;
-    world_plain(w, seq, plain);
+    world_plain(w, seq, from, plain);
     for (uint64_t i = 0; i < n; i++) {
-        double d = (double)w->seqs[seq].out[i] - plain[i];
+        double d = (double)out[i] - plain[i];
         error += d * d;
         square += plain[i] * plain[i];
     }
@@ -43,7 +47,7 @@ static double error_of(const struct world_shape *shape, const struct ingle_kerne
     double error;
     world_init(&w, shape);
     world_run(&w, table, 2, 100);
-    error = relative_error(&w, 0);
+    error = relative_error(&w, 0, 0);
     world_fini(&w);
     return error;
 }
@@ -318,6 +322,199 @@ void attn_of_nan_query_is_nan_in_its_head_only(void **state)
         world_fini(&good);
         world_fini(&w);
     }
+}
+
+/* ---- parts, and workers that share them --------------------------------------------------------
+ */
+/* Room that holds nothing and says that nothing is there. */
+static void empty_room(struct world *w)
+{
+    const struct world_shape *s = &w->shape;
+    memset(w->room.sums, 0xff, sizeof(float) * INGLE_ATTN_ROOM_PARTS * s->H * (s->D + 2));
+}
+
+static void assert_nobody_is_awaited(const struct world *w)
+{
+    for (uint32_t i = 0; i < INGLE_ATTN_ROOM_PARTS * w->shape.Hk; i++) {
+        assert_int_equal(atomic_load_explicit(&w->room.n_done[i], memory_order_relaxed), 0);
+    }
+}
+
+/* Shares in any order: whoever comes last merges. */
+static void run_shuffled(const struct ingle_kernels *table, const struct ingle_op *op,
+                         uint32_t workers, struct check_rng *rng)
+{
+    uint8_t *scratch = check_alloc(INGLE_SCRATCH_BYTES);
+    uint32_t order[16];
+    assert_true(workers <= 16);
+    for (uint32_t i = 0; i < workers; i++) {
+        uint32_t j = check_u32(rng) % (i + 1);
+        order[i] = order[j];
+        order[j] = i;
+    }
+    for (uint32_t i = 0; i < workers; i++) {
+        struct ingle_worker worker = {order[i], workers, scratch};
+        memset(scratch, 0xff, INGLE_SCRATCH_BYTES);
+        table->op[op->kind](op, &worker);
+    }
+    check_free(scratch);
+}
+
+static struct world_shape long_shape(struct check_rng *rng, uint32_t round)
+{
+    static const uint32_t tokens[] = {1, 511, 512, 513, 1100, 3000};
+    static const uint32_t window[] = {0, 0, 1, 100, 600, 1000};
+    static const uint32_t Hk[] = {1, 2, 3, 8}, G[] = {1, 3, 4, 7, 26};
+    static const uint32_t chunk[] = {17, 64, 65, 200, 3000};
+    struct world_shape s = random_shape(rng);
+    s.tokens = tokens[round % 6];
+    s.form = INGLE_KV_F16 + round / 6 % 3;
+    s.window = pick(rng, window, 6);
+    s.Hk = pick(rng, Hk, 4);
+    s.H = s.Hk * pick(rng, G, s.Hk == 8 ? 3 : 5);
+    s.D = pick(rng, (uint32_t[]){16, 64, 80}, 3);
+    s.n_rot = pick(rng, (uint32_t[]){0, s.D}, 2);
+    s.chunk_min = pick(rng, chunk, 5);
+    s.chunk_max = s.chunk_min + check_u32(rng) % 70;
+    return s;
+}
+
+/* With room and without, by one to sixteen workers; 120 rows of 1100 tokens find no room. */
+void attn_by_parts_equals_reference(void **state)
+{
+    static const uint32_t rows[] = {1, 1, 2, 5, 24};
+    struct check_rng rng = {19};
+    for (uint32_t round = 0; round < 37; round++) {
+        struct world_shape shape = long_shape(&rng, round);
+        uint32_t n_rows = round == 36 ? 120 : pick(&rng, rows, 5);
+        struct ingle_op ops[WORLD_OPS];
+        struct world w;
+        if (round == 36) {
+            shape.tokens = 1100;
+            shape.n_seqs = 1;
+            shape.H = shape.Hk = 2;
+        }
+        n_rows = n_rows < shape.tokens ? n_rows : shape.tokens;
+        world_init(&w, &shape);
+        world_store(&w, check_table(state));
+        world_last_ops(&w, n_rows, ops);
+        uint64_t n = (uint64_t)ingle_kv_batch_rows(w.batch, w.n_batch) * shape.H * shape.D;
+        float *same = check_alloc(n * sizeof(*same));
+        check_run(ingle_kernels_ref(), &ops[WORLD_ATTN], 1);
+        memcpy(same, w.out, n * sizeof(*same));
+        for (uint32_t turn = 0; turn < 4; turn++) {
+            memset(w.out, 0xff, n * sizeof(*same));
+            empty_room(&w);
+            ops[WORLD_ATTN].attn.room = turn == 3 ? NULL : &w.room;
+            run_shuffled(check_table(state), &ops[WORLD_ATTN], 1 + (round * 4 + turn) % 16, &rng);
+            check_same_floats(w.out, same, n, "attention by parts");
+            assert_nobody_is_awaited(&w);
+        }
+        check_free(same);
+        world_fini(&w);
+    }
+}
+
+/* The last rows of long sequences, by workers that share them. More random values average to less,
+ * and four bits are coarser beside it than in short ones. */
+void attn_of_long_contexts_agrees_with_plain_softmax(void **state)
+{
+    static const double tolerance[] = {
+        [INGLE_KV_F16] = 1e-3, [INGLE_KV_Q8] = 0.01, [INGLE_KV_Q4] = 0.15};
+    for (uint32_t form = INGLE_KV_F16; form <= INGLE_KV_Q4; form++) {
+        struct world_shape shape = smol;
+        struct world w;
+        shape.form = form;
+        shape.tokens = 3000;
+        shape.H = 6;
+        shape.window = form == INGLE_KV_Q8 ? 1300 : 0;
+        world_init(&w, &shape);
+        world_store(&w, check_table(state));
+        world_step(&w, check_table(state), 5, 1, shape.tokens - 3, shape.tokens);
+        assert_true(relative_error(&w, 0, shape.tokens - 3) < tolerance[form]);
+        world_fini(&w);
+    }
+}
+
+void attn_of_nan_query_stays_in_its_head_when_shared(void **state)
+{
+    struct world_shape shape = smol;
+    struct check_rng rng = {23};
+    struct ingle_op ops[WORLD_OPS];
+    struct world w;
+    float good[9 * 64];
+    shape.tokens = 1700;
+    world_init(&w, &shape);
+    world_store(&w, check_table(state));
+    world_last_ops(&w, 1, ops);
+    check_run(check_table(state), &ops[WORLD_ATTN], 1);
+    memcpy(good, w.out, sizeof(good));
+    w.q[4 * shape.D + 17] = NAN;
+    for (uint32_t workers = 1; workers <= 16; workers++) {
+        run_shuffled(check_table(state), &ops[WORLD_ATTN], workers, &rng);
+        for (uint32_t i = 0; i < shape.H * shape.D; i++) {
+            if (i / shape.D == 4) {
+                assert_true(isnan(w.out[i]));
+            } else {
+                check_same_floats(&w.out[i], &good[i], 1, "attention beside a NaN");
+            }
+        }
+    }
+    world_fini(&w);
+}
+
+struct sharer {
+    const struct ingle_kernels *table;
+    const struct ingle_op *op;
+    struct ingle_worker worker;
+};
+
+static void *sharer_main(void *arg)
+{
+    struct sharer *sharer = arg;
+    sharer->table->op[sharer->op->kind](sharer->op, &sharer->worker);
+    return NULL;
+}
+
+void attn_shared_by_threads_equals_that_of_one(void **state)
+{
+    enum {
+        THREADS = 7,
+        TIMES = 50
+    };
+    struct world_shape shape = smol;
+    struct sharer sharers[THREADS];
+    pthread_t threads[THREADS];
+    struct ingle_op ops[WORLD_OPS];
+    struct world w;
+    float same[9 * 64];
+    shape.tokens = 1700;
+    world_init(&w, &shape);
+    world_store(&w, check_table(state));
+    world_last_ops(&w, 1, ops);
+    check_run(check_table(state), &ops[WORLD_ATTN], 1);
+    memcpy(same, w.out, sizeof(same));
+    for (uint32_t i = 0; i < THREADS; i++) {
+        sharers[i] = (struct sharer){check_table(state),
+                                     &ops[WORLD_ATTN],
+                                     {i, THREADS, check_alloc(INGLE_SCRATCH_BYTES)}};
+    }
+    for (uint32_t turn = 0; turn < TIMES; turn++) {
+        memset(w.out, 0xff, sizeof(same));
+        empty_room(&w);
+        for (uint32_t i = 0; i < THREADS; i++) {
+            assert_int_equal(pthread_create(&threads[i], NULL, sharer_main, &sharers[i]), 0);
+        }
+        for (uint32_t i = 0; i < THREADS; i++) {
+            assert_int_equal(pthread_join(threads[i], NULL), 0);
+        }
+        check_same_floats(w.out, same, shape.H * shape.D, "attention by threads");
+        assert_nobody_is_awaited(&w);
+    }
+    for (uint32_t i = 0; i < THREADS; i++) {
+        check_free(sharers[i].worker.scratch);
+    }
+    world_fini(&w);
 }
 
 /* ---- store and seal ----------------------------------------------------------------------------

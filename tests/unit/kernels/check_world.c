@@ -114,6 +114,8 @@ void world_init(struct world *w, const struct world_shape *shape)
     w->k = get_floats(rows * shape->Hk * shape->D);
     w->v = get_floats(rows * shape->Hk * shape->D);
     w->out = get_floats(rows * shape->H * shape->D);
+    w->room.sums = check_alloc(sizeof(float) * INGLE_ATTN_ROOM_PARTS * shape->H * (shape->D + 2));
+    w->room.n_done = check_alloc(sizeof(*w->room.n_done) * INGLE_ATTN_ROOM_PARTS * shape->Hk);
 }
 
 void world_fini(struct world *w)
@@ -139,6 +141,8 @@ void world_fini(struct world *w)
     check_free(w->k);
     check_free(w->v);
     check_free(w->out);
+    check_free(w->room.sums);
+    check_free(w->room.n_done);
     memset(w, 0, sizeof(*w));
 }
 
@@ -194,6 +198,7 @@ static void make_ops(struct world *w, struct ingle_op ret_ops[WORLD_OPS])
     ret_ops[WORLD_ATTN] = (struct ingle_op){.kind = INGLE_K_ATTN,
                                             .attn = {.q = w->q,
                                                      .out = w->out,
+                                                     .room = &w->room,
                                                      .rope = rope,
                                                      .seqs = w->batch,
                                                      .n_seqs = w->n_batch,
@@ -205,31 +210,54 @@ static void make_ops(struct world *w, struct ingle_op ret_ops[WORLD_OPS])
                                                      .scale = 1.0f / sqrtf((float)s->D)}};
 }
 
+/* Rows [from, end) of sequence i join the batch. */
+static void put_seq(struct world *w, uint32_t i, uint32_t from, uint32_t end)
+{
+    const struct world_shape *s = &w->shape;
+    const struct world_seq *seq = &w->seqs[i];
+    uint64_t q_row = (uint64_t)s->H * s->D, k_row = (uint64_t)s->Hk * s->D;
+    uint32_t row = ingle_kv_batch_rows(w->batch, w->n_batch);
+    struct ingle_kv_seq *in = &w->batch[w->n_batch];
+
+    w->who[w->n_batch++] = i;
+    *in = (struct ingle_kv_seq){.row0 = row, .n_rows = end - from, .pos0 = from};
+    in->n_spans = fill_spans(w, seq, from, end, w->spans[i]);
+    in->spans = w->spans[i];
+    memcpy(w->q + row * q_row, seq->q + from * q_row, sizeof(float) * in->n_rows * q_row);
+    memcpy(w->k + row * k_row, seq->k + from * k_row, sizeof(float) * in->n_rows * k_row);
+    memcpy(w->v + row * k_row, seq->v + from * k_row, sizeof(float) * in->n_rows * k_row);
+}
+
 void world_ops(struct world *w, uint32_t mask, uint32_t from, uint32_t to,
                struct ingle_op ret_ops[WORLD_OPS])
 {
-    const struct world_shape *s = &w->shape;
-    uint64_t q_row = (uint64_t)s->H * s->D, k_row = (uint64_t)s->Hk * s->D;
-    uint32_t row = 0;
-
     w->n_batch = 0;
-    for (uint32_t i = 0; i < s->n_seqs; i++) {
-        const struct world_seq *seq = &w->seqs[i];
-        uint32_t end = to < seq->tokens ? to : seq->tokens;
-        if ((mask >> i & 1) == 0 || end <= from) {
-            continue;
+    for (uint32_t i = 0; i < w->shape.n_seqs; i++) {
+        uint32_t end = to < w->seqs[i].tokens ? to : w->seqs[i].tokens;
+        if ((mask >> i & 1) != 0 && end > from) {
+            put_seq(w, i, from, end);
         }
-        struct ingle_kv_seq *in = &w->batch[w->n_batch];
-        w->who[w->n_batch++] = i;
-        *in = (struct ingle_kv_seq){.row0 = row, .n_rows = end - from, .pos0 = from};
-        in->n_spans = fill_spans(w, seq, from, end, w->spans[i]);
-        in->spans = w->spans[i];
-        memcpy(w->q + row * q_row, seq->q + from * q_row, sizeof(float) * in->n_rows * q_row);
-        memcpy(w->k + row * k_row, seq->k + from * k_row, sizeof(float) * in->n_rows * k_row);
-        memcpy(w->v + row * k_row, seq->v + from * k_row, sizeof(float) * in->n_rows * k_row);
-        row += in->n_rows;
     }
     make_ops(w, ret_ops);
+}
+
+void world_last_ops(struct world *w, uint32_t rows, struct ingle_op ret_ops[WORLD_OPS])
+{
+    w->n_batch = 0;
+    for (uint32_t i = 0; i < w->shape.n_seqs; i++) {
+        if (w->seqs[i].tokens >= rows) {
+            put_seq(w, i, w->seqs[i].tokens - rows, w->seqs[i].tokens);
+        }
+    }
+    make_ops(w, ret_ops);
+}
+
+void world_store(struct world *w, const struct ingle_kernels *kernels)
+{
+    struct ingle_op ops[WORLD_OPS];
+    world_ops(w, ~0u, 0, w->shape.tokens, ops);
+    check_run(kernels, &ops[WORLD_STORE], 1);
+    check_run(kernels, &ops[WORLD_SEAL], 1);
 }
 
 void world_step(struct world *w, const struct ingle_kernels *kernels, uint32_t n_workers,
@@ -322,7 +350,7 @@ static void plain_row(const struct world *w, const struct world_seq *seq, const 
     check_free(p);
 }
 
-void world_plain(const struct world *w, uint32_t which, double *ret_out)
+void world_plain(const struct world *w, uint32_t which, uint32_t from, double *ret_out)
 {
     const struct world_shape *s = &w->shape;
     const struct world_seq *seq = &w->seqs[which];
@@ -334,9 +362,9 @@ void world_plain(const struct world *w, uint32_t which, double *ret_out)
             plain_head(w, seq->k + at, w->k_gain, j, k + at);
         }
     }
-    for (uint32_t i = 0; i < seq->tokens; i++) {
+    for (uint32_t i = from; i < seq->tokens; i++) {
         for (uint32_t h = 0; h < s->H; h++) {
-            plain_row(w, seq, k, i, h, ret_out + ((uint64_t)i * s->H + h) * s->D);
+            plain_row(w, seq, k, i, h, ret_out + ((uint64_t)(i - from) * s->H + h) * s->D);
         }
     }
     check_free(k);

@@ -47,6 +47,7 @@ struct world {
     uint32_t n_batch, who[WORLD_SEQS_MAX];
     struct ingle_kv_seq batch[WORLD_SEQS_MAX];
     struct ingle_kv_span *spans[WORLD_SEQS_MAX];
+    struct ingle_attn_room room;
 };
 
 void world_init(struct world *world, const struct world_shape *shape);
@@ -63,7 +64,13 @@ enum {
 void world_ops(struct world *world, uint32_t mask, uint32_t from, uint32_t to,
                struct ingle_op ret_ops[WORLD_OPS]);
 
-/* Run that step. */
+/* The step that adds the last `rows` positions of every sequence that has as many. */
+void world_last_ops(struct world *world, uint32_t rows, struct ingle_op ret_ops[WORLD_OPS]);
+
+/* Store and seal all positions of all sequences; nothing is attended. */
+void world_store(struct world *world, const struct ingle_kernels *kernels);
+
+/* Run a step. */
 void world_step(struct world *world, const struct ingle_kernels *kernels, uint32_t n_workers,
                 uint32_t mask, uint32_t from, uint32_t to);
 
@@ -71,7 +78,8 @@ void world_step(struct world *world, const struct ingle_kernels *kernels, uint32
 void world_run(struct world *world, const struct ingle_kernels *kernels, uint32_t n_workers,
                uint32_t cut);
 
-/* Plain attention in double precision with K rotated to absolute positions: [tokens][H*D]. */
-void world_plain(const struct world *world, uint32_t seq, double *ret_out);
+/* Plain attention in double precision with K rotated to absolute positions, of the rows from `from`
+ * on: [tokens - from][H*D]. */
+void world_plain(const struct world *world, uint32_t seq, uint32_t from, double *ret_out);
 
 #endif
