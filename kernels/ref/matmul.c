@@ -15,11 +15,12 @@
  * product and sum rounded apart (so that plain C vectorises), w multiplied out, x = s * q where the
  * activations are integers. At last y = acc + bias.
  *
- * With BF16 activations and quantised weights, weights are multiplied out in the same way and
- * rounded to bfloat16; per block of 32 columns even = fmaf(w, x, even) over its even columns in
- * ascending order and odd over the others, both from 0, then acc = acc + (even + odd): what an AMX
- * tile product does (TDPBF16PS, which takes subnormal numbers for 0; there are none, for a weight
- * is 0 or at least 2^-24 and x is 0 or at least 2^-80).
+ * With BF16 activations and quantised weights: w = bf16(fmaf(128 + code, d, c)) with c = fmaf(-(128
+ * + zero), d, m), because codes are made floats that way; per block of 32 columns even = fmaf(w, x,
+ * even) over its even columns in ascending order and odd over the others, both from 0, then acc =
+ * acc + (even + odd): what an AMX tile product does (TDPBF16PS, which takes subnormal numbers for
+ * 0; there are none, for x is 0 or at least 2^-80, and w, a sum of whole 2^-24, 0 or at least
+ * that).
  *
  * The tiles of all matrices, one after the other, are divided among the workers; with `out`, pairs
  * of tiles of both matrices. */
@@ -142,11 +143,18 @@ static void columns_bf16(const float (*w)[INGLE_TILE_ROWS], const float *x, floa
     }
 }
 
-static void round_bf16(float (*w)[INGLE_TILE_ROWS])
+/* A block of codes multiplied out and rounded. */
+static void block_bf16(const struct ingle_matrix *w, const uint8_t *tile,
+                       struct ingle_tile_shape shape, uint32_t b, float (*out)[INGLE_TILE_ROWS])
 {
+    const float origin = 128.0f + (float)ingle_wform(w->type).zero;
+    struct ingle_tile_block block;
+    ingle_tile_block(w->type, tile, shape, b, &block);
     for (uint32_t k = 0; k < INGLE_BLOCK_COLS; k++) {
         for (uint32_t n = 0; n < INGLE_TILE_ROWS; n++) {
-            w[k][n] = ingle_f32_of_bf16(ingle_bf16_of_f32(w[k][n]));
+            float d = block.d[k / 16][n], rest = fmaf(-origin, d, block.m[k / 16][n]);
+            float weight = fmaf(origin + (float)block.w[k][n], d, rest);
+            out[k][n] = ingle_f32_of_bf16(ingle_bf16_of_f32(weight));
         }
     }
 }
@@ -189,11 +197,10 @@ static void tile_rows(const struct ingle_act *x, const struct ingle_matrix *w, c
         _Alignas(64) float floats[INGLE_BLOCK_COLS][INGLE_TILE_ROWS];
         if (integer) {
             ingle_tile_block(w->type, tile, shape, b, &block);
+        } else if (bf16) {
+            block_bf16(w, tile, shape, b, floats);
         } else {
             block_floats(w, tile, shape, b, n_cols, floats);
-        }
-        if (bf16) {
-            round_bf16(floats);
         }
         for (uint32_t t = 0; t < n_tokens; t++) {
             int32_t q[INGLE_ACT_GROUP];

@@ -56,7 +56,7 @@ INGLE_INLINE __m512 twice(__m512 d, uint32_t upper)
 }
 
 /* A code below 128 in bits 16..23 of a float's bits that say 128: 128 + code. One step instead of
- * two, and the product with d is exact either way. */
+ * two; those of 8 bits, which have no minima, come to the same without the 128. */
 #define IS_SMALL(type) ((type) != INGLE_W_Q8_0 && (type) != INGLE_W_IQ4_NL)
 INGLE_INLINE __m512 multiplied(enum ingle_wtype type, __m512i line, __m512i bytes, __m512 d,
                                __m512 rest)
@@ -66,21 +66,16 @@ INGLE_INLINE __m512 multiplied(enum ingle_wtype type, __m512i line, __m512i byte
         return _mm512_fmadd_ps(_mm512_cvtepi32_ps(code), d, rest);
     }
     const __m512i base = _mm512_set1_epi32(0x43000000); /* 128 */
-    __m512 code =
-        _mm512_castsi512_ps(_mm512_mask_permutexvar_epi8(base, 0x4444444444444444, bytes, line));
-    if (ingle_wform(type).min) {
-        code = _mm512_sub_ps(code, _mm512_castsi512_ps(base));
-    }
-    return _mm512_fmadd_ps(code, d, rest);
+    __m512i code = _mm512_mask_permutexvar_epi8(base, 0x4444444444444444, bytes, line);
+    return _mm512_fmadd_ps(_mm512_castsi512_ps(code), d, rest);
 }
 
-/* What is added to code * d: the minimum, or what the zero point (and 128) takes away, exactly. */
+/* What is added to that times d: the minimum, and what the 128 and the zero point take away. */
 INGLE_INLINE __m512 rest_of(enum ingle_wtype type, __m512 d, __m512 m)
 {
     const struct ingle_wform form = ingle_wform(type);
-    return form.min ? m
-                    : _mm512_mul_ps(d, _mm512_set1_ps(-(float)form.zero -
-                                                      (IS_SMALL(type) ? 128.0f : 0.0f)));
+    const __m512 origin = _mm512_set1_ps(-(IS_SMALL(type) ? 128.0f : 0.0f) - (float)form.zero);
+    return form.min ? _mm512_fmadd_ps(d, origin, m) : _mm512_mul_ps(d, origin);
 }
 
 /* What the 64 bytes of a block's lines are taken apart with: kept in registers over all blocks. */
