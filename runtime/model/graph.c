@@ -45,7 +45,7 @@ static uint64_t lay_out(struct ingle_graph *g, uint8_t *memory)
     g->k = carve_rows(&at, g->rows_max, kvd);
     g->v = carve_rows(&at, g->rows_max, kvd);
     g->attn = carve_rows(&at, attn_in_codes(m) ? 0 : g->rows_max, hd);
-    g->attn_room.sums = carve_rows(&at, INGLE_ATTN_ROOM_PARTS, hd + 2 * m->H);
+    g->attn_room.sums = carve_rows(&at, INGLE_ATTN_ROOM_PARTS, hd + 2 * (uint64_t)m->H);
     g->attn_room.n_done =
         ingle_carve(&at, (uint64_t)INGLE_ATTN_ROOM_PARTS * m->Hk * sizeof *g->attn_room.n_done);
     g->logits = carve_rows(&at, g->head_rows_max, m->V);

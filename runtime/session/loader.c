@@ -64,7 +64,7 @@ static int load_model(struct ingle_loader *loader, struct ingle_load *job, struc
         !backend->kernels->bf16) {
         res = ingle_fail(err, -ENOTSUP,
                          "activations = bf16 needs a CPU with AMX, and this one's kernels are %s; "
-                         "16 is as exact, 8 as fast",
+                         "use 16, which is more exact, or 8, which is faster",
                          backend->kernels->isa);
     }
     if (res == 0 && want->path[0] != '\0') {
