@@ -55,13 +55,18 @@ INGLE_INLINE __m512 twice(__m512 d, uint32_t upper)
     return _mm512_permutexvar_ps(_mm512_add_epi32(row, _mm512_set1_epi32((int)(8 * upper))), d);
 }
 
-/* A code below 128 in bits 16..23 of a float's bits that say 128: 128 + code. One step instead of
- * two; those of 8 bits, which have no minima, come to the same without the 128. */
-#define IS_SMALL(type) ((type) != INGLE_W_Q8_0 && (type) != INGLE_W_IQ4_NL)
+/* Codes are below 128. The others have no minima. */
+INGLE_INLINE bool is_small(enum ingle_wtype type)
+{
+    return type != INGLE_W_Q8_0 && type != INGLE_W_IQ4_NL;
+}
+
+/* 16 weights. A small code becomes a float in one step, as bits 16..23 of one that says 128: 128 +
+ * code; others in two, and come to the same without the 128. */
 INGLE_INLINE __m512 multiplied(enum ingle_wtype type, __m512i line, __m512i bytes, __m512 d,
                                __m512 rest)
 {
-    if (!IS_SMALL(type)) {
+    if (!is_small(type)) {
         __m512i code = _mm512_maskz_permutexvar_epi8(0x1111111111111111, bytes, line);
         return _mm512_fmadd_ps(_mm512_cvtepi32_ps(code), d, rest);
     }
@@ -74,7 +79,7 @@ INGLE_INLINE __m512 multiplied(enum ingle_wtype type, __m512i line, __m512i byte
 INGLE_INLINE __m512 rest_of(enum ingle_wtype type, __m512 d, __m512 m)
 {
     const struct ingle_wform form = ingle_wform(type);
-    const __m512 origin = _mm512_set1_ps(-(IS_SMALL(type) ? 128.0f : 0.0f) - (float)form.zero);
+    const __m512 origin = _mm512_set1_ps(-(is_small(type) ? 128.0f : 0.0f) - (float)form.zero);
     return form.min ? _mm512_fmadd_ps(d, origin, m) : _mm512_mul_ps(d, origin);
 }
 

@@ -70,6 +70,7 @@ const struct ingle_kernels *check_table(void **state);
     X(quant_equals_reference)                           \
     X(quant_of_nan_or_huge_poisons_its_group_only)      \
     X(quant_scale_is_the_next_of_four_significant_bits) \
+    X(quant_to_bf16_rounds_to_even_and_keeps_nan)       \
     X(norm_equals_reference)                            \
     X(row_stat_equals_reference)                        \
     X(row_stat_takes_lowest_index_on_a_tie)             \

@@ -155,6 +155,46 @@ void quant_scale_is_the_next_of_four_significant_bits(void **state)
     }
 }
 
+void quant_to_bf16_rounds_to_even_and_keeps_nan(void **state)
+{
+    static const struct {
+        float x;
+        uint16_t bits;
+    } cases[] = {
+        {1.0f, 0x3f80},
+        {-1.0f, 0xbf80},
+        {0x1.01p+0f, 0x3f80}, /* halves go to the even one */
+        {0x1.03p+0f, 0x3f82},
+        {0x1.0102p+0f, 0x3f81},
+        {-0x1.03p+0f, 0xbf82},
+        {0x1.ffp-1f, 0x3f80},
+        {0x1p-80f, 0x1780},
+        {0x1.fffffep-81f, 0},
+        {-0x1p-100f, 0},
+        {0.0f, 0},
+        {0x1.fffffep+79f, 0x6780},
+        {INGLE_ACT_HUGE, 0x7fc0},
+        {-INFINITY, 0x7fc0},
+        {NAN, 0x7fc0},
+    };
+    enum {
+        N = sizeof cases / sizeof cases[0]
+    };
+    float x[INGLE_ACT_GROUP + N];
+    struct ingle_act act = check_act(INGLE_ACT_BF16, 1, INGLE_ACT_GROUP + N);
+    struct ingle_op op = {.kind = INGLE_K_QUANT, .quant = {x, &act, 1}};
+    for (uint32_t i = 0; i < INGLE_ACT_GROUP + N; i++) {
+        x[i] = cases[i % N].x;
+    }
+    check_run(check_table(state), &op, 1);
+    for (uint32_t i = 0; i < INGLE_ACT_GROUP + N; i++) {
+        uint16_t bits;
+        memcpy(&bits, act.rows + i * sizeof bits, sizeof bits);
+        assert_int_equal(bits, cases[i % N].bits);
+    }
+    check_free(act.rows);
+}
+
 static void norm_case(const struct ingle_kernels *table, struct check_rng *rng, uint32_t E,
                       uint32_t T, uint32_t variant)
 {
