@@ -58,6 +58,22 @@ struct ingle_mm_decode {
 };
 typedef void ingle_mm_decode_fn(const struct ingle_mm_decode *decode);
 
+/* decode_fn() of a file whose decode_tile() wants the type as a constant: an instance of each. */
+#define INGLE_MM_DECODE_INSTANCE(type)                              \
+    static void decode_##type(const struct ingle_mm_decode *decode) \
+    {                                                               \
+        decode_tile(INGLE_W_##type, decode);                        \
+    }
+#define INGLE_MM_DECODE_ENTRY(type) [INGLE_W_##type] = decode_##type,
+#define INGLE_MM_DECODE_FN()                                    \
+    INGLE_MM_QUANTISED(INGLE_MM_DECODE_INSTANCE)                \
+    static ingle_mm_decode_fn *decode_fn(enum ingle_wtype type) \
+    {                                                           \
+        static ingle_mm_decode_fn *const fns[INGLE_W_COUNT] = { \
+            INGLE_MM_QUANTISED(INGLE_MM_DECODE_ENTRY)};         \
+        return fns[type];                                       \
+    }
+
 /* A group of rows times a panel: acc += .., or y = acc + .. where the sums end. */
 struct ingle_mm_group {
     const void *panel;

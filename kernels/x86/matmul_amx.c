@@ -258,19 +258,7 @@ INGLE_INLINE void group_panel(const struct form form, const struct ingle_mm_grou
 
 /* ---- instances ---- */
 
-#define DECODE_INSTANCE(type)                                       \
-    static void decode_##type(const struct ingle_mm_decode *decode) \
-    {                                                               \
-        decode_tile(INGLE_W_##type, decode);                        \
-    }
-INGLE_MM_QUANTISED(DECODE_INSTANCE)
-
-static ingle_mm_decode_fn *decode_fn(enum ingle_wtype type)
-{
-#define DECODE_ENTRY(type) [INGLE_W_##type] = decode_##type,
-    static ingle_mm_decode_fn *const fns[INGLE_W_COUNT] = {INGLE_MM_QUANTISED(DECODE_ENTRY)};
-    return fns[type];
-}
+INGLE_MM_DECODE_FN()
 
 #define FORM_INSTANCE(two, halves, min)                                      \
     static void group_##two##halves##min(const struct ingle_mm_group *group) \

@@ -294,19 +294,7 @@ static ingle_mm_few_fn *few_fn(enum ingle_wtype type, bool two, uint32_t rows)
     return fns[type];
 }
 
-#define DECODE_INSTANCE(type)                                       \
-    static void decode_##type(const struct ingle_mm_decode *decode) \
-    {                                                               \
-        decode_tile(INGLE_W_##type, decode);                        \
-    }
-INGLE_MM_QUANTISED(DECODE_INSTANCE)
-
-static ingle_mm_decode_fn *decode_fn(enum ingle_wtype type)
-{
-#define DECODE_ENTRY(type) [INGLE_W_##type] = decode_##type,
-    static ingle_mm_decode_fn *const fns[INGLE_W_COUNT] = {INGLE_MM_QUANTISED(DECODE_ENTRY)};
-    return fns[type];
-}
+INGLE_MM_DECODE_FN()
 
 static ingle_mm_group_fn *group_fn(enum ingle_wtype type, bool two, uint32_t rows)
 {

@@ -205,26 +205,23 @@ INGLE_INLINE void group_panel(enum ingle_wtype type, bool two, const int rows,
     {                                                                             \
         group_panel(INGLE_W_##type, two, rows, group);                            \
     }
-#define INSTANCES(type)                                             \
-    FEW_INSTANCE(type, 0, 1)                                        \
-    FEW_INSTANCE(type, 0, 2)                                        \
-    FEW_INSTANCE(type, 0, 4)                                        \
-    FEW_INSTANCE(type, 1, 1)                                        \
-    FEW_INSTANCE(type, 1, 2)                                        \
-    FEW_INSTANCE(type, 1, 4)                                        \
-    GROUP_INSTANCE(type, 0, 1)                                      \
-    GROUP_INSTANCE(type, 0, 2)                                      \
-    GROUP_INSTANCE(type, 0, 3)                                      \
-    GROUP_INSTANCE(type, 0, 4)                                      \
-    GROUP_INSTANCE(type, 1, 1)                                      \
-    GROUP_INSTANCE(type, 1, 2)                                      \
-    GROUP_INSTANCE(type, 1, 3)                                      \
-    GROUP_INSTANCE(type, 1, 4)                                      \
-    static void decode_##type(const struct ingle_mm_decode *decode) \
-    {                                                               \
-        decode_tile(INGLE_W_##type, decode);                        \
-    }
+#define INSTANCES(type)        \
+    FEW_INSTANCE(type, 0, 1)   \
+    FEW_INSTANCE(type, 0, 2)   \
+    FEW_INSTANCE(type, 0, 4)   \
+    FEW_INSTANCE(type, 1, 1)   \
+    FEW_INSTANCE(type, 1, 2)   \
+    FEW_INSTANCE(type, 1, 4)   \
+    GROUP_INSTANCE(type, 0, 1) \
+    GROUP_INSTANCE(type, 0, 2) \
+    GROUP_INSTANCE(type, 0, 3) \
+    GROUP_INSTANCE(type, 0, 4) \
+    GROUP_INSTANCE(type, 1, 1) \
+    GROUP_INSTANCE(type, 1, 2) \
+    GROUP_INSTANCE(type, 1, 3) \
+    GROUP_INSTANCE(type, 1, 4)
 INGLE_MM_QUANTISED(INSTANCES)
+INGLE_MM_DECODE_FN()
 
 static ingle_mm_few_fn *few_fn(enum ingle_wtype type, bool two, uint32_t rows)
 {
@@ -249,13 +246,6 @@ static ingle_mm_group_fn *group_fn(enum ingle_wtype type, bool two, uint32_t row
     static ingle_mm_group_fn *const fns[INGLE_W_COUNT][2][GROUP] = {
         INGLE_MM_QUANTISED(GROUP_ENTRY)};
     return fns[type][two][rows - 1];
-}
-
-static ingle_mm_decode_fn *decode_fn(enum ingle_wtype type)
-{
-#define DECODE_ENTRY(type) [INGLE_W_##type] = decode_##type,
-    static ingle_mm_decode_fn *const fns[INGLE_W_COUNT] = {INGLE_MM_QUANTISED(DECODE_ENTRY)};
-    return fns[type];
 }
 
 /* Floats: matmul_avx2.c's. */

@@ -70,14 +70,21 @@ static inline void amx_zero(int i)
     memset(amx_configured(i)->byte, 0, sizeof amx_tile[i].byte);
 }
 
+/* What the processor wants of the tiles of a product. */
+static inline void amx_assert_fit(const struct amx_tile *c, const struct amx_tile *a,
+                                  const struct amx_tile *b)
+{
+    assert(c != a && c != b && a != b);
+    assert(a->row_bytes % 4 == 0 && b->row_bytes % 4 == 0 && c->row_bytes % 4 == 0);
+    assert(c->rows == a->rows && c->row_bytes == b->row_bytes && a->row_bytes / 4 == b->rows);
+}
+
 /* C[m][n] += sum over k, j of A[m][4 k + j] * B[k][4 n + j], both signed. */
 static inline void amx_dpbssd(int ci, int ai, int bi)
 {
     struct amx_tile *c = amx_configured(ci);
     const struct amx_tile *a = amx_configured(ai), *b = amx_configured(bi);
-    assert(ci != ai && ci != bi && ai != bi);
-    assert(a->row_bytes % 4 == 0 && b->row_bytes % 4 == 0 && c->row_bytes % 4 == 0);
-    assert(c->rows == a->rows && c->row_bytes == b->row_bytes && a->row_bytes / 4 == b->rows);
+    amx_assert_fit(c, a, b);
     for (uint32_t m = 0; m < c->rows; m++) {
         int32_t sum[16];
         memcpy(sum, c->byte[m], sizeof sum);
@@ -103,9 +110,7 @@ static inline void amx_dpbf16ps(int ci, int ai, int bi)
 {
     struct amx_tile *c = amx_configured(ci);
     const struct amx_tile *a = amx_configured(ai), *b = amx_configured(bi);
-    assert(ci != ai && ci != bi && ai != bi);
-    assert(a->row_bytes % 4 == 0 && b->row_bytes % 4 == 0 && c->row_bytes % 4 == 0);
-    assert(c->rows == a->rows && c->row_bytes == b->row_bytes && a->row_bytes / 4 == b->rows);
+    amx_assert_fit(c, a, b);
     for (uint32_t m = 0; m < c->rows; m++) {
         float sum[16];
         memcpy(sum, c->byte[m], sizeof sum);

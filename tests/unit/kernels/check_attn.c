@@ -436,24 +436,32 @@ void attn_of_long_contexts_agrees_with_plain_softmax(void **state)
     }
 }
 
-void attn_of_nan_query_stays_in_its_head_when_shared(void **state)
+/* The last row of a sequence of several parts, and what one worker makes of it; w is the caller's
+ * to end. */
+static void attend_last_row(struct world *w, const struct ingle_kernels *table,
+                            struct ingle_op ret_ops[WORLD_OPS], float ret_out[9 * 64])
 {
     struct world_shape shape = smol;
+    shape.tokens = 1700;
+    world_init(w, &shape);
+    world_store(w, table);
+    world_last_ops(w, 1, ret_ops);
+    check_run(table, &ret_ops[WORLD_ATTN], 1);
+    memcpy(ret_out, w->out, sizeof(float) * shape.H * shape.D);
+}
+
+void attn_of_nan_query_stays_in_its_head_when_shared(void **state)
+{
     struct check_rng rng = {23};
     struct ingle_op ops[WORLD_OPS];
     struct world w;
     float good[9 * 64];
-    shape.tokens = 1700;
-    world_init(&w, &shape);
-    world_store(&w, check_table(state));
-    world_last_ops(&w, 1, ops);
-    check_run(check_table(state), &ops[WORLD_ATTN], 1);
-    memcpy(good, w.out, sizeof(good));
-    w.q[4 * shape.D + 17] = NAN;
+    attend_last_row(&w, check_table(state), ops, good);
+    w.q[4 * smol.D + 17] = NAN;
     for (uint32_t workers = 1; workers <= 16; workers++) {
         run_shuffled(check_table(state), &ops[WORLD_ATTN], workers, &rng);
-        for (uint32_t i = 0; i < shape.H * shape.D; i++) {
-            if (i / shape.D == 4) {
+        for (uint32_t i = 0; i < smol.H * smol.D; i++) {
+            if (i / smol.D == 4) {
                 assert_true(isnan(w.out[i]));
             } else {
                 check_same_floats(&w.out[i], &good[i], 1, "attention beside a NaN");
@@ -482,18 +490,12 @@ void attn_shared_by_threads_equals_that_of_one(void **state)
         THREADS = 7,
         TIMES = 50
     };
-    struct world_shape shape = smol;
     struct sharer sharers[THREADS];
     pthread_t threads[THREADS];
     struct ingle_op ops[WORLD_OPS];
     struct world w;
     float same[9 * 64];
-    shape.tokens = 1700;
-    world_init(&w, &shape);
-    world_store(&w, check_table(state));
-    world_last_ops(&w, 1, ops);
-    check_run(check_table(state), &ops[WORLD_ATTN], 1);
-    memcpy(same, w.out, sizeof(same));
+    attend_last_row(&w, check_table(state), ops, same);
     for (uint32_t i = 0; i < THREADS; i++) {
         sharers[i] = (struct sharer){check_table(state),
                                      &ops[WORLD_ATTN],
@@ -508,7 +510,7 @@ void attn_shared_by_threads_equals_that_of_one(void **state)
         for (uint32_t i = 0; i < THREADS; i++) {
             assert_int_equal(pthread_join(threads[i], NULL), 0);
         }
-        check_same_floats(w.out, same, shape.H * shape.D, "attention by threads");
+        check_same_floats(w.out, same, smol.H * smol.D, "attention by threads");
         assert_nobody_is_awaited(&w);
     }
     for (uint32_t i = 0; i < THREADS; i++) {
