@@ -10,7 +10,7 @@ packages_build=(gcc g++ pkgconf meson ninja-build python3 python3-pip ca-certifi
 # What tools/test needs on top.
 packages_test=(libcmocka-dev git python3-jinja2 shellcheck)
 # What tools/test --full needs on top.
-packages_full=(clang clang-format clang-tidy llvm cppcheck valgrind gcovr strace)
+packages_full=(clang clang-format clang-tidy llvm cppcheck valgrind gcovr strace qemu-user)
 
 say() { printf '%s\n' "$*"; }
 die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }

@@ -1,7 +1,7 @@
 /* KV.md T1, the hard gate: the state of every row and the logits of the last are the same bits
- * whatever the prefill cut, thread count, batch companions, fork, rows wanted, and prefix hit or
- * miss; and so are the sealed pages. Once per KV type and model. Usage: test_exact MODEL.gguf
- * KV_BITS */
+ * whatever the prefill cut, thread count, batch companions, fork, rows wanted, prefix hit or miss,
+ * and what the machine does to a worker; and so are the sealed pages. Once per KV type and model.
+ * Usage: test_exact MODEL.gguf ACT KV_BITS */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +9,7 @@
 #include "runtime/base/mem.h"
 #include "runtime/model/tokenizer.h"
 #include "tests/model/forward.h"
+#include "tests/stopper.h"
 
 #define N 700u /* tokens of the prompt: several chunks, beyond the window of 512 */
 
@@ -175,6 +176,21 @@ static void unwanted_rows(struct forward *f, const struct ingle_context *first,
     ingle_context_close(&f->set, other);
 }
 
+/* One of two workers loses its processor for a second, again and again. */
+static void stopped_worker(struct forward *f, const int32_t *tokens, struct reference *ref,
+                           uint32_t tenant)
+{
+    for (uint32_t i = 0; i < 3; i++) {
+        struct ingle_context *c = ingle_context_open(&f->set, tenant + i);
+        struct stopper stopper;
+
+        stopper_begin(&stopper, "ingle-work/1", 10000 + 30000 * i);
+        run(f, c, tokens, 0, 100, ref, false, "stopped worker");
+        check(stopper_end(&stopper), "a worker to stop", i);
+        ingle_context_close(&f->set, c);
+    }
+}
+
 /* A text of code and prose with markers, as ids of this vocabulary. */
 static int32_t *make_prompt(const struct ingle_model *model)
 {
@@ -238,6 +254,7 @@ int main(int argc, char **argv)
     forward_init(&g, &options);
     first = ingle_context_open(&g.set, 1);
     run(&g, first, tokens, 0, 100, &ref, false, "two threads");
+    stopped_worker(&g, tokens, &ref, 2);
     forward_fini(&g, true);
     forward_fini(&f, false);
     free(ref.rows);
