@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "runtime/backend/backend.h"
+#include "runtime/backend/topology.h"
 #include "runtime/model/model.h"
 #include "runtime/session/loader.h"
 
@@ -155,6 +156,7 @@ static void *load_main(void *arg)
     struct ingle_loader *loader = arg;
     struct ingle_load *job;
 
+    ingle_topology_spread(); /* weights and KV pages are touched here first */
     while (!atomic_load_explicit(&loader->stop, memory_order_acquire)) {
         uint32_t ticket = ingle_park_ticket(&loader->park);
 
