@@ -61,14 +61,15 @@ static pid_t stopper_find(const char *name)
 static void *stopper_main(void *arg)
 {
     struct stopper *stopper = arg;
-    pid_t tid = stopper_find(stopper->name);
+    pid_t tid;
 
     (void)usleep(stopper->after_us);
+    tid = stopper_find(stopper->name);
     stopper->found = tid != 0 && syscall(SYS_tgkill, getpid(), tid, SIGUSR1) == 0;
     return NULL;
 }
 
-/* Stops the named thread for a second, after so many microseconds. */
+/* Stops the named thread, which has its name by now, for a second, after so many microseconds. */
 static inline void stopper_begin(struct stopper *stopper, const char *name, uint32_t after_us)
 {
     const struct sigaction action = {.sa_handler = stopper_handle, .sa_flags = SA_RESTART};

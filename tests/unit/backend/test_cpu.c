@@ -121,11 +121,12 @@ static void a_program_without_ops_is_done_at_once(void **state)
 static void a_worker_that_is_stopped_for_a_second_delays_and_changes_nothing(void **state)
 {
     struct ingle_backend *backend = create(3, 20);
-    uint32_t n = 0;
+    uint32_t n = 1;
     uint64_t longest = 0;
     struct stopper stopper;
 
     (void)state;
+    submit(backend, OPS); /* now the workers have their names */
     stopper_begin(&stopper, "ingle-work/1", 20000);
     for (; !stopper_is_over(&stopper); n++) {
         uint64_t began = ingle_clock_ns(), ns;
