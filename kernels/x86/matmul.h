@@ -47,6 +47,12 @@ struct ingle_mm_few {
     uint64_t ahead;
 };
 typedef void ingle_mm_few_fn(const struct ingle_mm_few *few);
+/* few_TYPE_TWO_ROWS(), of a file whose few_rows() wants all three as constants. */
+#define INGLE_MM_FEW_INSTANCE(type, two, rows)                              \
+    static void few_##type##_##two##_##rows(const struct ingle_mm_few *few) \
+    {                                                                       \
+        few_rows(INGLE_W_##type, two, rows, few);                           \
+    }
 
 /* Blocks [first, first + n) of a tile, or columns of a tile of floats, into side `side` of a panel.
  */

@@ -356,24 +356,19 @@ INGLE_INLINE void group_panel_float(const int rows, const struct ingle_mm_group 
 
 /* ---- instances ---- */
 
-#define FEW_INSTANCE(type, two, rows)                                       \
-    static void few_##type##_##two##_##rows(const struct ingle_mm_few *few) \
-    {                                                                       \
-        few_rows(INGLE_W_##type, two, rows, few);                           \
-    }
-#define FEW_INSTANCES(type)  \
-    FEW_INSTANCE(type, 0, 1) \
-    FEW_INSTANCE(type, 0, 2) \
-    FEW_INSTANCE(type, 0, 3) \
-    FEW_INSTANCE(type, 0, 4) \
-    FEW_INSTANCE(type, 0, 6) \
-    FEW_INSTANCE(type, 0, 8) \
-    FEW_INSTANCE(type, 1, 1) \
-    FEW_INSTANCE(type, 1, 2) \
-    FEW_INSTANCE(type, 1, 3) \
-    FEW_INSTANCE(type, 1, 4) \
-    FEW_INSTANCE(type, 1, 6) \
-    FEW_INSTANCE(type, 1, 8)
+#define FEW_INSTANCES(type)           \
+    INGLE_MM_FEW_INSTANCE(type, 0, 1) \
+    INGLE_MM_FEW_INSTANCE(type, 0, 2) \
+    INGLE_MM_FEW_INSTANCE(type, 0, 3) \
+    INGLE_MM_FEW_INSTANCE(type, 0, 4) \
+    INGLE_MM_FEW_INSTANCE(type, 0, 6) \
+    INGLE_MM_FEW_INSTANCE(type, 0, 8) \
+    INGLE_MM_FEW_INSTANCE(type, 1, 1) \
+    INGLE_MM_FEW_INSTANCE(type, 1, 2) \
+    INGLE_MM_FEW_INSTANCE(type, 1, 3) \
+    INGLE_MM_FEW_INSTANCE(type, 1, 4) \
+    INGLE_MM_FEW_INSTANCE(type, 1, 6) \
+    INGLE_MM_FEW_INSTANCE(type, 1, 8)
 INGLE_MM_QUANTISED(FEW_INSTANCES)
 
 static ingle_mm_few_fn *few_fn(enum ingle_wtype type, bool two, uint32_t rows)

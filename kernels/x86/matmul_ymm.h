@@ -195,30 +195,25 @@ INGLE_INLINE void group_panel(enum ingle_wtype type, bool two, const int rows,
 
 /* ---- instances ---- */
 
-#define FEW_INSTANCE(type, two, rows)                                       \
-    static void few_##type##_##two##_##rows(const struct ingle_mm_few *few) \
-    {                                                                       \
-        few_rows(INGLE_W_##type, two, rows, few);                           \
-    }
 #define GROUP_INSTANCE(type, two, rows)                                           \
     static void group_##type##_##two##_##rows(const struct ingle_mm_group *group) \
     {                                                                             \
         group_panel(INGLE_W_##type, two, rows, group);                            \
     }
-#define INSTANCES(type)        \
-    FEW_INSTANCE(type, 0, 1)   \
-    FEW_INSTANCE(type, 0, 2)   \
-    FEW_INSTANCE(type, 0, 4)   \
-    FEW_INSTANCE(type, 1, 1)   \
-    FEW_INSTANCE(type, 1, 2)   \
-    FEW_INSTANCE(type, 1, 4)   \
-    GROUP_INSTANCE(type, 0, 1) \
-    GROUP_INSTANCE(type, 0, 2) \
-    GROUP_INSTANCE(type, 0, 3) \
-    GROUP_INSTANCE(type, 0, 4) \
-    GROUP_INSTANCE(type, 1, 1) \
-    GROUP_INSTANCE(type, 1, 2) \
-    GROUP_INSTANCE(type, 1, 3) \
+#define INSTANCES(type)               \
+    INGLE_MM_FEW_INSTANCE(type, 0, 1) \
+    INGLE_MM_FEW_INSTANCE(type, 0, 2) \
+    INGLE_MM_FEW_INSTANCE(type, 0, 4) \
+    INGLE_MM_FEW_INSTANCE(type, 1, 1) \
+    INGLE_MM_FEW_INSTANCE(type, 1, 2) \
+    INGLE_MM_FEW_INSTANCE(type, 1, 4) \
+    GROUP_INSTANCE(type, 0, 1)        \
+    GROUP_INSTANCE(type, 0, 2)        \
+    GROUP_INSTANCE(type, 0, 3)        \
+    GROUP_INSTANCE(type, 0, 4)        \
+    GROUP_INSTANCE(type, 1, 1)        \
+    GROUP_INSTANCE(type, 1, 2)        \
+    GROUP_INSTANCE(type, 1, 3)        \
     GROUP_INSTANCE(type, 1, 4)
 INGLE_MM_QUANTISED(INSTANCES)
 INGLE_MM_DECODE_FN()

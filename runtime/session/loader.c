@@ -38,9 +38,11 @@ static int find_backend(struct ingle_loader *loader, const struct ingle_model_wa
     };
     int res = 0;
 
-    if (*backend == NULL) {
-        res = null ? ingle_backend_null_create(backend, err)
-                   : ingle_backend_cpu_create(&options, backend, err);
+    if (*backend == NULL && null) {
+        res = ingle_backend_null_create(backend, err);
+    } else if (*backend == NULL) {
+        ingle_topology_spread(); /* this thread is the first to touch weights and KV pages */
+        res = ingle_backend_cpu_create(&options, backend, err);
     }
     *ret = *backend;
     return res;
@@ -156,7 +158,6 @@ static void *load_main(void *arg)
     struct ingle_loader *loader = arg;
     struct ingle_load *job;
 
-    ingle_topology_spread(); /* weights and KV pages are touched here first */
     while (!atomic_load_explicit(&loader->stop, memory_order_acquire)) {
         uint32_t ticket = ingle_park_ticket(&loader->park);
 
