@@ -37,6 +37,7 @@ const struct ingle_kernels *ingle_kernels_ref(void)
 struct ingle_row_stat ingle_row_stat_merge(const struct ingle_row_stat *part, uint32_t n)
 {
     struct ingle_row_stat all = part[0];
+    all.weight = 0;
     float top = -INFINITY, sum = 0; /* relative to the largest log-sum-exp */
     for (uint32_t i = 1; i < n; i++) {
         if (part[i].max > all.max) {

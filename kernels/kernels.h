@@ -188,19 +188,27 @@ struct ingle_arg_matmul {
 
 /* The vocabulary head: logits as a matrix product gives them, and their statistics by parts of
  * INGLE_HEAD_COLS columns (the last may be shorter), each by the row statistics below while its
- * logits are in the cache. Without `logits` they are not kept; R <= INGLE_HEAD_ROWS. */
+ * logits are in the cache: who chooses a token then looks at few of them. Without `logits` they are
+ * not kept; R <= INGLE_HEAD_ROWS. */
 struct ingle_arg_head {
     const struct ingle_act *x; /* [R][E] */
     struct ingle_matrix w;     /* [V][E] */
     uint32_t R;
-    float *logits;               /* [R][V] or NULL */
-    struct ingle_row_stat *part; /* [R][ingle_head_parts(V)]; argmax counts from column 0 */
+    const float *inverse_temperature; /* [R], 0: no weights wanted; or NULL: of no row */
+    float *logits;                    /* [R][V] or NULL */
+    float *peak;                      /* [R][ingle_head_peaks(V)] or NULL */
+    struct ingle_row_stat *part;      /* [R][ingle_head_parts(V)]; argmax counts from column 0 */
 };
 #define INGLE_HEAD_COLS 1024u
+#define INGLE_PEAK_COLS 64u
 #define INGLE_HEAD_ROWS 16u
 static inline uint32_t ingle_head_parts(uint32_t V)
 {
     return (V + INGLE_HEAD_COLS - 1) / INGLE_HEAD_COLS;
+}
+static inline uint32_t ingle_head_peaks(uint32_t V)
+{
+    return (V + INGLE_PEAK_COLS - 1) / INGLE_PEAK_COLS;
 }
 
 /* Per row: optional per-head rmsnorm of q and k, rotation of k by its chunk-local position, store
@@ -285,13 +293,17 @@ struct ingle_weights_span ingle_op_weights(const struct ingle_op *op,
 typedef void ingle_op_fn(const struct ingle_op *op, const struct ingle_worker *worker);
 
 /* A row of logits, for the sampler: argmax (lowest index on a tie), its value, and
- * log(sum(exp(x))) in 16 lanes of f32 partial sums relative to the maximum, then a fixed tree. */
+ * log(sum(exp(x))) in 16 lanes of f32 partial sums relative to the maximum, then a fixed tree.
+ * weight: the sum of exp((x - max) * inverse_temperature), where that is not 0. */
 struct ingle_row_stat {
     int32_t argmax;
-    float max, logsumexp;
+    float max, logsumexp, weight;
 };
-typedef struct ingle_row_stat ingle_row_stat_fn(const float *x, uint32_t n);
-/* Of a row, from the statistics of its n >= 1 parts in order. */
+/* peak: the largest of each INGLE_PEAK_COLS, [(n + INGLE_PEAK_COLS - 1) / INGLE_PEAK_COLS] or NULL.
+ */
+typedef struct ingle_row_stat ingle_row_stat_fn(const float *x, uint32_t n,
+                                                float inverse_temperature, float *peak);
+/* Of a row, from the statistics of its n >= 1 parts in order; without a weight. */
 struct ingle_row_stat ingle_row_stat_merge(const struct ingle_row_stat *part, uint32_t n);
 
 struct ingle_kernels {

@@ -9,6 +9,7 @@
 
 #define LOGITS_BYTES (INGLE_HEAD_ROWS * INGLE_HEAD_COLS * sizeof(float))
 static_assert(INGLE_HEAD_COLS % INGLE_TILE_ROWS == 0, "a part is whole tiles");
+static_assert(INGLE_HEAD_COLS % INGLE_PEAK_COLS == 0, "a part has its own peaks");
 
 void INGLE_VARIANT(head)(const struct ingle_op *op, const struct ingle_worker *worker)
 {
@@ -35,7 +36,12 @@ void INGLE_VARIANT(head)(const struct ingle_op *op, const struct ingle_worker *w
         INGLE_VARIANT(matmul)(&part, &alone);
         for (uint32_t r = 0; r < arg->R; r++) {
             struct ingle_row_stat *stat = &arg->part[(uint64_t)r * n_parts + i];
-            *stat = INGLE_VARIANT(row_stat)(y + r * stride, n);
+            float *peak =
+                arg->peak ? arg->peak + (uint64_t)r * ingle_head_peaks(arg->w.rows) : NULL;
+            *stat = INGLE_VARIANT(row_stat)(y + r * stride, n,
+                                            arg->inverse_temperature ? arg->inverse_temperature[r]
+                                                                     : 0.0f,
+                                            peak ? peak + n0 / INGLE_PEAK_COLS : NULL);
             stat->argmax += (int32_t)n0;
         }
     }

@@ -53,6 +53,8 @@ static uint64_t lay_out(struct ingle_graph *g, uint8_t *memory)
     g->stats = ingle_carve(&at, g->head_rows_max * sizeof *g->stats);
     g->parts =
         ingle_carve(&at, (uint64_t)g->head_rows_max * ingle_head_parts(m->V) * sizeof *g->parts);
+    g->peaks = carve_rows(&at, g->head_rows_max, ingle_head_peaks(m->V));
+    g->inverse_temperature = carve_rows(&at, g->head_rows_max, 1);
     g->act_qkv = carve_act(&at, m->qkv_act_mode, g->rows_max, m->E);
     g->act_gate_up = carve_act(&at, m->act_mode, g->rows_max, m->E);
     g->act_attn = carve_act(&at, m->act_mode, g->rows_max, (uint32_t)hd);
@@ -364,6 +366,7 @@ void ingle_graph_head(struct ingle_graph *graph, uint32_t n, enum ingle_graph_wa
 {
     const struct ingle_model *m = graph->model;
     uint32_t n_parts = ingle_head_parts(m->V);
+    bool keep = want == INGLE_WANT_LOGITS;
 
     ingle_assert(n > 0 && n <= graph->head_rows_max);
     graph->ops[0] = (struct ingle_op){.kind = INGLE_K_NORM,
@@ -381,7 +384,9 @@ void ingle_graph_head(struct ingle_graph *graph, uint32_t n, enum ingle_graph_wa
                           .head = {.x = &graph->act_head,
                                    .w = m->output,
                                    .R = n,
-                                   .logits = want == INGLE_WANT_LOGITS ? graph->logits : NULL,
+                                   .inverse_temperature = keep ? graph->inverse_temperature : NULL,
+                                   .logits = keep ? graph->logits : NULL,
+                                   .peak = keep ? graph->peaks : NULL,
                                    .part = graph->parts}};
     graph->backend->ops->wait(graph->backend,
                               graph->backend->ops->submit(graph->backend, graph->ops,

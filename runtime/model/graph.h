@@ -23,6 +23,8 @@ struct ingle_graph {
     float *hidden;                    /* [head_rows_max][E]: the normed final state */
     struct ingle_row_stat *stats;     /* [head_rows_max]: of the logits */
     struct ingle_row_stat *parts;     /* [head_rows_max][ingle_head_parts(V)] */
+    float *peaks;                     /* [head_rows_max][ingle_head_peaks(V)] */
+    float *inverse_temperature;       /* [head_rows_max] */
     uint32_t *index;                  /* [head_rows_max] */
     struct ingle_act act_qkv, act_attn, act_gate_up, act_ffn, act_head; /* what goes into .. */
     struct ingle_act act_q; /* the rows of act_qkv whose q somebody wants, in the last layer */
@@ -51,9 +53,9 @@ enum ingle_graph_want {
     INGLE_WANT_LOGITS
 };
 /* After body: for the n rows named in graph->index, which count in `out`, the normed state in
- * `hidden`, then the logits' statistics, then the logits themselves, as far as wanted. n <=
- * head_rows_max <= INGLE_HEAD_ROWS.
- */
+ * `hidden`, then the logits' statistics, then the logits themselves with their peaks and, by
+ * graph->inverse_temperature, the weights of their parts, as far as wanted. n <= head_rows_max <=
+ * INGLE_HEAD_ROWS. */
 void ingle_graph_head(struct ingle_graph *graph, uint32_t n, enum ingle_graph_want want);
 
 #endif

@@ -25,9 +25,9 @@
  */
 #define INLINE __attribute__((always_inline)) static inline
 
-#define FEW   256u /* top-k up to here keeps a short sorted list, above it sorts everything */
-#define BLOCK 64u
-#define LANES 16u
+#define FEW          256u /* top-k up to here keeps a short sorted list, above it sorts all */
+#define BLOCK        INGLE_PEAK_COLS
+#define MORE_CHANGES 128u /* besides one of each id: by bias, and banned */
 
 /* A candidate as one number: ascending order is descending logit, then ascending id. */
 INLINE uint32_t descending(float x)
@@ -65,59 +65,84 @@ INLINE float clean(float x)
 /* ---- scratch ----------------------------------------------------------------------------------
  */
 
-struct scratch {
-    uint64_t *keys, *order, *spare; /* [V] each */
-    float *logits;                  /* [V] the row with bias and penalties, when there are any */
+struct change {
+    uint32_t id;
+    float before;
 };
 
-static uint64_t lane_bytes(uint32_t V, uint64_t item_bytes)
+struct scratch {
+    uint64_t *keys, *order, *spare; /* [V] each */
+    struct change *changes;         /* [V + MORE_CHANGES] in the order in which they were made */
+    bool *stale;                    /* [ingle_head_parts(V)] has a changed logit */
+    uint32_t n_changes;
+};
+
+static uint64_t lane_bytes(uint64_t n, uint64_t item_bytes)
 {
-    return (V * item_bytes + 63) / 64 * 64;
+    return (n * item_bytes + 63) / 64 * 64;
 }
 
 uint64_t ingle_sampler_scratch_bytes(uint32_t V)
 {
-    return 3 * lane_bytes(V, sizeof(uint64_t)) + lane_bytes(V, sizeof(float));
+    return 3 * lane_bytes(V, sizeof(uint64_t)) +
+           lane_bytes((uint64_t)V + MORE_CHANGES, sizeof(struct change)) +
+           lane_bytes(ingle_head_parts(V), sizeof(bool));
 }
 
 static struct scratch lay_out(void *memory, uint32_t V)
 {
     uint8_t *p = memory;
     uint64_t step = lane_bytes(V, sizeof(uint64_t));
+    uint64_t changes = lane_bytes((uint64_t)V + MORE_CHANGES, sizeof(struct change));
 
     return (struct scratch){.keys = (void *)p,
                             .order = (void *)(p + step),
                             .spare = (void *)(p + 2 * step),
-                            .logits = (void *)(p + 3 * step)};
+                            .changes = (void *)(p + 3 * step),
+                            .stale = (void *)(p + 3 * step + changes)};
+}
+
+/* ---- statistics -------------------------------------------------------------------------------
+ */
+
+INLINE uint32_t part_size(uint32_t part, uint32_t V)
+{
+    uint32_t left = V - part * INGLE_HEAD_COLS;
+
+    return left < INGLE_HEAD_COLS ? left : INGLE_HEAD_COLS;
+}
+
+static void refresh(struct ingle_logits *row, uint32_t part, ingle_row_stat_fn *row_stat,
+                    float inverse_temperature)
+{
+    uint32_t at = part * INGLE_HEAD_COLS;
+
+    row->part[part] =
+        row_stat(row->x + at, part_size(part, row->V), inverse_temperature, row->peak + at / BLOCK);
+    row->part[part].argmax += (int32_t)at;
+}
+
+/* A row that is not finite: NaN becomes -Inf, +Inf the largest float. One without any usable number
+ * has maximum -Inf and every log-probability -Inf. */
+static void settle(struct ingle_logits *row, ingle_row_stat_fn *row_stat, float inverse_temperature)
+{
+    uint32_t n_parts = ingle_head_parts(row->V);
+
+    if (isfinite(row->all.logsumexp)) {
+        return;
+    }
+    for (uint32_t i = 0; i < row->V; i++) {
+        row->x[i] = clean(row->x[i]);
+    }
+    for (uint32_t part = 0; part < n_parts; part++) {
+        refresh(row, part, row_stat, inverse_temperature);
+    }
+    row->all = ingle_row_stat_merge(row->part, n_parts);
+    row->all.logsumexp = row->all.max > -INFINITY ? row->all.logsumexp : 0.0f;
 }
 
 /* ---- selection --------------------------------------------------------------------------------
  */
-
-INLINE float block_max(const float *x, uint32_t n)
-{
-    float lane[LANES], max;
-
-    for (uint32_t l = 0; l < LANES; l++) {
-        lane[l] = -INFINITY;
-    }
-    if (n == BLOCK) {
-        for (uint32_t i = 0; i < BLOCK; i += LANES) {
-            for (uint32_t l = 0; l < LANES; l++) {
-                lane[l] = x[i + l] > lane[l] ? x[i + l] : lane[l];
-            }
-        }
-    } else {
-        for (uint32_t i = 0; i < n; i++) {
-            lane[0] = x[i] > lane[0] ? x[i] : lane[0];
-        }
-    }
-    max = lane[0];
-    for (uint32_t l = 1; l < LANES; l++) {
-        max = lane[l] > max ? lane[l] : max;
-    }
-    return max;
-}
 
 INLINE uint32_t block_size(uint32_t at, uint32_t V)
 {
@@ -125,29 +150,30 @@ INLINE uint32_t block_size(uint32_t at, uint32_t V)
 }
 
 /* The k largest logits above -Inf, best first; returns how many there are. Whole blocks are passed
- * over by their maximum, so the cost is one reading of the row and a few insertions. */
-INLINE uint32_t top_few(const float *x, uint32_t V, uint32_t k, uint64_t *best)
+ * over by their peaks. */
+INLINE uint32_t top_few(const struct ingle_logits *row, uint32_t k, uint64_t *best)
 {
+    const float *x = row->x;
     uint32_t n = 0;
     float worst = -INFINITY; /* of the list once it is full */
 
     if (k == 0) {
         return 0;
     }
-    for (uint32_t at = 0; at < V; at += BLOCK) {
-        uint32_t n_block = block_size(at, V);
+    for (uint32_t at = 0; at < row->V; at += BLOCK) {
+        uint32_t end = at + block_size(at, row->V);
 
-        if (!(block_max(x + at, n_block) > worst)) {
+        if (!(row->peak[at / BLOCK] > worst)) {
             continue;
         }
-        for (uint32_t i = at; i < at + n_block; i++) {
+        for (uint32_t i = at; i < end; i++) {
             uint64_t key;
             uint32_t j;
 
-            if (!(x[i] > worst)) { /* NaN and -Inf end here too */
+            if (!(x[i] > worst)) {
                 continue;
             }
-            key = key_of(clean(x[i]), i);
+            key = key_of(x[i], i);
             j = n < k ? n++ : n - 1;
             for (; j > 0 && best[j - 1] > key; j--) {
                 best[j] = best[j - 1];
@@ -159,37 +185,20 @@ INLINE uint32_t top_few(const float *x, uint32_t V, uint32_t k, uint64_t *best)
     return n;
 }
 
-/* The arg-max, lowest id on a tie, or -1 when nothing is above -Inf. */
-static int32_t top_one(const float *x, uint32_t V)
-{
-    float max = -INFINITY;
-    int32_t best = -1;
-
-    for (uint32_t at = 0; at < V; at += BLOCK) {
-        float most = block_max(x + at, block_size(at, V));
-
-        if (most > max) {
-            max = most;
-            for (best = (int32_t)at; x[best] != most; best++) {
-            }
-        }
-    }
-    return best;
-}
-
 /* Every logit of at least `floor` and above -Inf, in id order. */
-INLINE uint32_t collect(const float *x, uint32_t V, float floor, uint64_t *keys)
+INLINE uint32_t collect(const struct ingle_logits *row, float floor, uint64_t *keys)
 {
+    const float *x = row->x;
     uint32_t n = 0;
 
-    for (uint32_t at = 0; at < V; at += BLOCK) {
-        uint32_t n_block = block_size(at, V);
+    for (uint32_t at = 0; at < row->V; at += BLOCK) {
+        uint32_t end = at + block_size(at, row->V);
 
-        if (!(block_max(x + at, n_block) >= floor)) {
+        if (!(row->peak[at / BLOCK] >= floor)) {
             continue;
         }
-        for (uint32_t i = at; i < at + n_block; i++) {
-            keys[n] = key_of(clean(x[i]), i);
+        for (uint32_t i = at; i < end; i++) {
+            keys[n] = key_of(x[i], i);
             n += x[i] >= floor && x[i] > -INFINITY;
         }
     }
@@ -249,45 +258,74 @@ static bool changes_logits(const struct ingle_sampling *s, uint32_t n_history, u
     return s->n_bias > 0 || n_banned > 0 || (penalties && s->repeat_last_n > 0 && n_history > 0);
 }
 
-static void penalize(const struct ingle_sampling *s, float *x, uint32_t V, const int32_t *history,
-                     uint32_t n_history, struct scratch *scratch)
+static void change(struct ingle_logits *row, uint32_t id, float x, struct scratch *scratch)
+{
+    ingle_assert(scratch->n_changes < row->V + MORE_CHANGES);
+    scratch->changes[scratch->n_changes++] = (struct change){.id = id, .before = row->x[id]};
+    scratch->stale[id / INGLE_HEAD_COLS] = true;
+    row->x[id] = x;
+}
+
+static void penalize(const struct ingle_sampling *s, struct ingle_logits *row,
+                     const int32_t *history, uint32_t n_history, struct scratch *scratch)
 {
     uint32_t window = s->repeat_last_n < n_history ? s->repeat_last_n : n_history;
     uint32_t n = 0;
 
-    window = window < V ? window : V; /* what the scratch holds */
+    window = window < row->V ? window : row->V; /* what the scratch holds */
     for (uint32_t i = n_history - window; i < n_history; i++) {
-        if (history[i] >= 0 && (uint32_t)history[i] < V) {
+        if (history[i] >= 0 && (uint32_t)history[i] < row->V) {
             scratch->keys[n++] = (uint64_t)(uint32_t)history[i] << 32;
         }
     }
     sort_keys(scratch->keys, scratch->spare, n);
     for (uint32_t i = 0, count; i < n; i += count) {
         uint32_t id = (uint32_t)(scratch->keys[i] >> 32);
+        float x = row->x[id];
 
         for (count = 1; i + count < n && scratch->keys[i + count] == scratch->keys[i]; count++) {
         }
-        x[id] = x[id] <= 0.0f ? x[id] * s->repeat_penalty : x[id] / s->repeat_penalty;
-        x[id] = clean(x[id] - ((float)count * s->frequency_penalty + s->presence_penalty));
+        x = x <= 0.0f ? x * s->repeat_penalty : x / s->repeat_penalty;
+        x = clean(x - ((float)count * s->frequency_penalty + s->presence_penalty));
+        change(row, id, x, scratch);
     }
 }
 
-static void change_logits(const struct ingle_sampling *s, float *x, uint32_t V,
+static void change_logits(const struct ingle_sampling *s, struct ingle_logits *row,
+                          ingle_row_stat_fn *row_stat, float inverse_temperature,
                           const int32_t *history, uint32_t n_history, const int32_t *banned,
                           uint32_t n_banned, struct scratch *scratch)
 {
+    uint32_t n_parts = ingle_head_parts(row->V);
+
+    memset(scratch->stale, 0, n_parts * sizeof(*scratch->stale));
     for (uint32_t i = 0; i < s->n_bias; i++) {
         int32_t id = s->bias[i].id;
 
-        if (id >= 0 && (uint32_t)id < V) {
-            x[id] = clean(x[id] + s->bias[i].bias);
+        if (id >= 0 && (uint32_t)id < row->V) {
+            change(row, (uint32_t)id, clean(row->x[id] + s->bias[i].bias), scratch);
         }
     }
-    penalize(s, x, V, history, n_history, scratch);
+    penalize(s, row, history, n_history, scratch);
     for (uint32_t i = 0; i < n_banned; i++) {
-        if (banned[i] >= 0 && (uint32_t)banned[i] < V) {
-            x[banned[i]] = -INFINITY;
+        if (banned[i] >= 0 && (uint32_t)banned[i] < row->V) {
+            change(row, (uint32_t)banned[i], -INFINITY, scratch);
         }
+    }
+    for (uint32_t part = 0; part < n_parts; part++) {
+        if (scratch->stale[part]) {
+            refresh(row, part, row_stat, inverse_temperature);
+        }
+    }
+    row->all = ingle_row_stat_merge(row->part, n_parts);
+}
+
+static void undo_changes(struct ingle_logits *row, struct scratch *scratch)
+{
+    while (scratch->n_changes > 0) {
+        const struct change *last = &scratch->changes[--scratch->n_changes];
+
+        row->x[last->id] = last->before;
     }
 }
 
@@ -299,12 +337,12 @@ INLINE float weight(uint64_t key, float max)
     return ingle_expf(logit_of(key) - max);
 }
 
-INLINE double weight_sum(const uint64_t *keys, uint32_t n)
+INLINE double weight_sum(const uint64_t *keys, uint32_t n, float max)
 {
     double sum = 0.0;
 
     for (uint32_t i = 0; i < n; i++) {
-        sum += (double)weight(keys[i], logit_of(keys[0]));
+        sum += (double)weight(keys[i], max);
     }
     return sum;
 }
@@ -316,7 +354,7 @@ INLINE uint32_t keep_typical(float typical_p, struct scratch *scratch, uint32_t 
 {
     uint64_t *keys = scratch->keys;
     float max = logit_of(keys[0]);
-    double total = weight_sum(keys, n), mean = 0.0, sum = 0.0;
+    double total = weight_sum(keys, n, max), mean = 0.0, sum = 0.0;
     uint64_t last = 0;
     uint32_t n_kept = 0;
 
@@ -410,110 +448,56 @@ INLINE int32_t draw(float temperature, const uint64_t *keys, uint32_t n, double 
     return (int32_t)(uint32_t)keys[i];
 }
 
-/* The sum of a block's weights: 16 lanes, then a tree. */
-INLINE float block_weight(const float *x, uint32_t n, float max, float temperature)
+/* No filter at all: draw from the whole row, in id order, part by part. */
+INLINE int32_t draw_from_all(const struct ingle_logits *row, float inverse_temperature, double u)
 {
-    float lane[LANES] = {0};
+    uint32_t n_parts = ingle_head_parts(row->V), p = 0;
+    const struct ingle_row_stat *part = row->part;
+    double total = 0.0, scale = 0.0, left;
+    int32_t last;
 
-    if (n == BLOCK) {
-        for (uint32_t i = 0; i < BLOCK; i += LANES) {
-            for (uint32_t l = 0; l < LANES; l++) {
-                lane[l] += ingle_expf((x[i + l] - max) / temperature);
-            }
+    for (uint32_t i = 0; i < n_parts; i++) {
+        total += (double)part[i].weight *
+                 (double)ingle_expf((part[i].max - row->all.max) * inverse_temperature);
+    }
+    left = u * total;
+    for (;; p++) {
+        scale = (double)ingle_expf((part[p].max - row->all.max) * inverse_temperature);
+        if (p + 1 == n_parts || left < scale * (double)part[p].weight) {
+            break;
         }
-    } else {
-        for (uint32_t i = 0; i < n; i++) {
-            lane[i % LANES] += ingle_expf((x[i] - max) / temperature);
-        }
+        left -= scale * (double)part[p].weight;
     }
-    for (uint32_t step = LANES / 2; step > 0; step /= 2) {
-        for (uint32_t l = 0; l < step; l++) {
-            lane[l] += lane[l + step];
-        }
-    }
-    return lane[0];
-}
-
-INLINE double weigh_all(const float *x, uint32_t V, float max, float temperature, float *sums)
-{
-    double total = 0.0;
-
-    for (uint32_t at = 0; at < V; at += BLOCK) {
-        sums[at / BLOCK] = block_weight(x + at, block_size(at, V), max, temperature);
-        total += (double)sums[at / BLOCK];
-    }
-    return total;
-}
-
-/* No filter at all: draw from the whole row, in id order, block by block. */
-INLINE int32_t draw_from_all(float temperature, const float *x, uint32_t V, int32_t best, double u,
-                             struct scratch *scratch)
-{
-    float *sums = (void *)scratch->keys;
-    float max = x[best];
-    uint32_t at = 0, last = (uint32_t)best;
-    double left = u * weigh_all(x, V, max, temperature, sums);
-    while (at + BLOCK < V && left >= (double)sums[at / BLOCK]) {
-        left -= (double)sums[at / BLOCK];
-        at += BLOCK;
-    }
-    /* Rounding may leave a little more than the block holds: then its last candidate, or the
-     * best of the row if it has none. */
-    for (uint32_t i = at; i < at + block_size(at, V); i++) {
-        double w = (double)ingle_expf((x[i] - max) / temperature);
+    /* Rounding may leave a little more than the part holds: then its last candidate, or the best of
+     * the row if it has none. */
+    last = scale > 0.0 ? part[p].argmax : row->all.argmax;
+    for (uint32_t i = 0; scale > 0.0 && i < part_size(p, row->V); i++) {
+        uint32_t id = p * INGLE_HEAD_COLS + i;
+        double w = scale * (double)ingle_expf((row->x[id] - part[p].max) * inverse_temperature);
 
         if (w > 0.0) {
-            last = i;
+            last = (int32_t)id;
             if (left < w) {
                 break;
             }
             left -= w;
         }
     }
-    return (int32_t)last;
+    return last;
 }
 
 /* ---- one token --------------------------------------------------------------------------------
  */
 
-/* The kernel's statistics, or for a row that is not finite the same by hand. A row without any
- * usable number has maximum -Inf and every log-probability -Inf. */
-static struct ingle_row_stat cleaned(const float *x, uint32_t V, struct ingle_row_stat stat,
-                                     bool *ret_finite)
-{
-    double sum = 0.0;
-
-    *ret_finite = isfinite(stat.logsumexp);
-    if (*ret_finite) {
-        return stat;
-    }
-    stat = (struct ingle_row_stat){.max = -INFINITY};
-    for (uint32_t i = 0; i < V; i++) {
-        if (clean(x[i]) > stat.max) {
-            stat.max = clean(x[i]);
-            stat.argmax = (int32_t)i;
-        }
-    }
-    if (stat.max > -INFINITY) {
-        for (uint32_t i = 0; i < V; i++) {
-            sum += (double)ingle_expf(clean(x[i]) - stat.max);
-        }
-        stat.logsumexp = stat.max + logf((float)sum);
-    } else {
-        stat.logsumexp = 0.0f;
-    }
-    return stat;
-}
-
-static void note_alternatives(const float *x, uint32_t V, float logsumexp, uint32_t n_alt,
+static void note_alternatives(const struct ingle_logits *row, uint32_t n_alt,
                               struct ingle_choice *ret)
 {
     uint64_t best[INGLE_LOGPROBS_MAX];
 
-    ret->n_alt = top_few(x, V, n_alt < INGLE_LOGPROBS_MAX ? n_alt : INGLE_LOGPROBS_MAX, best);
+    ret->n_alt = top_few(row, n_alt < INGLE_LOGPROBS_MAX ? n_alt : INGLE_LOGPROBS_MAX, best);
     for (uint32_t i = 0; i < ret->n_alt; i++) {
         ret->alt[i].token = (int32_t)(uint32_t)best[i];
-        ret->alt[i].logprob = logit_of(best[i]) - logsumexp;
+        ret->alt[i].logprob = logit_of(best[i]) - row->all.logsumexp;
     }
 }
 
@@ -533,39 +517,49 @@ static int32_t pick_without_logits(uint32_t V, const int32_t *banned, uint32_t n
     return 0;
 }
 
-/* Choose at temperature > 0. best: the arg-max of x; known: x's statistics or NULL. */
-INLINE int32_t choose(const struct ingle_sampling *s, const float *x, uint32_t V, int32_t best,
-                      const struct ingle_row_stat *known, ingle_row_stat_fn *row_stat, double u,
-                      struct scratch *scratch)
+/* No filter stands between the row and the draw. */
+static bool takes_all(const struct ingle_sampling *s, uint32_t V)
 {
-    bool all = s->top_k == 0 || s->top_k >= V;
+    return (s->top_k == 0 || s->top_k >= V) && s->typical_p >= 1.0f && s->top_p >= 1.0f &&
+           s->min_p <= 0.0f;
+}
+
+/* Choose at temperature > 0 from a row with something above -Inf. */
+INLINE int32_t choose(const struct ingle_sampling *s, const struct ingle_logits *row,
+                      float inverse_temperature, double u, struct scratch *scratch)
+{
+    bool all = s->top_k == 0 || s->top_k >= row->V;
     double total = -1.0; /* of what top-p chooses from; < 0: to be summed */
     uint32_t n;
 
+    if (takes_all(s, row->V)) {
+        return draw_from_all(row, inverse_temperature, u);
+    }
     if (!all && s->top_k <= FEW) {
-        n = top_few(x, V, s->top_k, scratch->keys);
-    } else if (all && s->typical_p >= 1.0f && s->top_p >= 1.0f && s->min_p <= 0.0f) {
-        return draw_from_all(s->temperature, x, V, best, u, scratch);
+        n = top_few(row, s->top_k, scratch->keys);
     } else {
-        float floor = -INFINITY;
+        const struct ingle_row_stat *stat = &row->all;
+        float floor = -INFINITY, at_least, depth = INFINITY;
 
         if (all && s->typical_p >= 1.0f) {
             /* A candidate with less than (1 - top_p) / V is not among those that top-p keeps: all
              * such together hold less than 1 - top_p. Nor is one below min_p. A little slack
-             * covers rounding; the filters below decide. */
-            bool finite;
-            struct ingle_row_stat stat =
-                known != NULL ? *known : cleaned(x, V, row_stat(x, V), &finite);
-
-            total = (double)ingle_expf(stat.logsumexp - stat.max);
+             * covers rounding; the filters below decide. Most often much fewer hold top_p. */
+            total = (double)ingle_expf(stat->logsumexp - stat->max);
             if (s->top_p < 1.0f) {
-                floor = stat.logsumexp + logf((1.0f - s->top_p) / (float)V) - 0.01f;
+                floor = stat->logsumexp + logf((1.0f - s->top_p) / (float)row->V) - 0.01f;
+                depth = 2.0f;
             }
             if (s->min_p > 0.0f) {
-                floor = fmaxf(floor, stat.max + logf(s->min_p) - 0.01f);
+                floor = fmaxf(floor, stat->max + logf(s->min_p) - 0.01f);
             }
         }
-        n = collect(x, V, floor, scratch->keys);
+        do {
+            at_least = fmaxf(floor, stat->max - depth);
+            n = collect(row, at_least, scratch->keys);
+            depth *= 2.0f;
+        } while (at_least > floor &&
+                 weight_sum(scratch->keys, n, stat->max) < (double)s->top_p * total * 1.00001);
         sort_keys(scratch->keys, scratch->spare, n);
         n = all || n < s->top_k ? n : s->top_k;
     }
@@ -575,7 +569,8 @@ INLINE int32_t choose(const struct ingle_sampling *s, const float *x, uint32_t V
     }
     if (s->top_p < 1.0f) {
         n = keep_top_p(s->top_p, scratch->keys, n,
-                       total >= 0.0 ? total : weight_sum(scratch->keys, n));
+                       total >= 0.0 ? total
+                                    : weight_sum(scratch->keys, n, logit_of(scratch->keys[0])));
     }
     if (s->min_p > 0.0f) {
         n = keep_min_p(s->min_p, scratch->keys, n);
@@ -583,22 +578,19 @@ INLINE int32_t choose(const struct ingle_sampling *s, const float *x, uint32_t V
     return draw(s->temperature, scratch->keys, n, u);
 }
 
-static int32_t choose_any(const struct ingle_sampling *s, const float *x, uint32_t V, int32_t best,
-                          const struct ingle_row_stat *known, ingle_row_stat_fn *row_stat, double u,
-                          struct scratch *scratch)
+static int32_t choose_any(const struct ingle_sampling *s, const struct ingle_logits *row,
+                          float inverse_temperature, double u, struct scratch *scratch)
 {
-    return choose(s, x, V, best, known, row_stat, u, scratch);
+    return choose(s, row, inverse_temperature, u, scratch);
 }
 
 #ifdef __x86_64__
 __attribute__((target("avx2,fma"))) static int32_t choose_fma(const struct ingle_sampling *s,
-                                                              const float *x, uint32_t V,
-                                                              int32_t best,
-                                                              const struct ingle_row_stat *known,
-                                                              ingle_row_stat_fn *row_stat, double u,
+                                                              const struct ingle_logits *row,
+                                                              float inverse_temperature, double u,
                                                               struct scratch *scratch)
 {
-    return choose(s, x, V, best, known, row_stat, u, scratch);
+    return choose(s, row, inverse_temperature, u, scratch);
 }
 
 static bool has_fma(void)
@@ -619,62 +611,54 @@ bool ingle_sampler_wants_logits(const struct ingle_sampling *s, uint32_t n_histo
     return s->temperature > 0.0f || s->n_logprobs > 0 || changes_logits(s, n_history, n_banned);
 }
 
-void ingle_sampler_pick(const struct ingle_sampling *s, float *logits, uint32_t V,
-                        const struct ingle_row_stat *stat_of_row, ingle_row_stat_fn *row_stat,
-                        const int32_t *history, uint32_t n_history, uint32_t gen_index,
-                        const int32_t *banned, uint32_t n_banned, void *memory,
+float ingle_sampler_inverse_temperature(const struct ingle_sampling *s, uint32_t V)
+{
+    return s->temperature > 0.0f && takes_all(s, V) ? fminf(1.0f / s->temperature, FLT_MAX) : 0.0f;
+}
+
+void ingle_sampler_pick(const struct ingle_sampling *s, struct ingle_logits *row,
+                        ingle_row_stat_fn *row_stat, const int32_t *history, uint32_t n_history,
+                        uint32_t gen_index, const int32_t *banned, uint32_t n_banned, void *memory,
                         struct ingle_choice *ret)
 {
-    struct scratch scratch = lay_out(memory, V);
-    const float *x = logits;
-    struct ingle_row_stat stat;
-    const struct ingle_row_stat *known = &stat;
-    bool finite;
-    int32_t best;
+    struct scratch scratch = lay_out(memory, row->V);
+    float inverse_temperature = ingle_sampler_inverse_temperature(s, row->V), logsumexp;
 
-    if (logits == NULL) {
+    if (row->x == NULL) {
         ingle_assert(!ingle_sampler_wants_logits(s, n_history, n_banned));
-        ingle_assert(isfinite(stat_of_row->logsumexp));
-        ret->token = stat_of_row->argmax;
-        ret->logprob = stat_of_row->max - stat_of_row->logsumexp;
+        ingle_assert(isfinite(row->all.logsumexp));
+        ret->token = row->all.argmax;
+        ret->logprob = row->all.max - row->all.logsumexp;
         ret->n_alt = 0;
         return;
     }
-    stat = cleaned(logits, V, *stat_of_row, &finite);
-
-    for (uint32_t i = 0; !finite && i < V; i++) {
-        logits[i] = clean(logits[i]);
-    }
-    note_alternatives(logits, V, stat.logsumexp, s->n_logprobs, ret);
-    best = stat.max > -INFINITY ? stat.argmax : -1;
+    settle(row, row_stat, inverse_temperature);
+    note_alternatives(row, s->n_logprobs, ret);
+    logsumexp = row->all.logsumexp;
     if (changes_logits(s, n_history, n_banned)) {
-        memcpy(scratch.logits, logits, V * sizeof(*logits));
-        change_logits(s, scratch.logits, V, history, n_history, banned, n_banned, &scratch);
-        x = scratch.logits;
-        known = NULL;
-        best = top_one(x, V);
+        change_logits(s, row, row_stat, inverse_temperature, history, n_history, banned, n_banned,
+                      &scratch);
     }
-    if (best < 0) {
-        ret->token = pick_without_logits(V, banned, n_banned);
+    if (!(row->all.max > -INFINITY)) {
+        ret->token = pick_without_logits(row->V, banned, n_banned);
     } else if (s->temperature <= 0.0f) {
-        ret->token = best;
+        ret->token = row->all.argmax;
     } else {
-        ret->token = (has_fma() ? choose_fma : choose_any)(s, x, V, best, known, row_stat,
+        ret->token = (has_fma() ? choose_fma : choose_any)(s, row, inverse_temperature,
                                                            uniform(s->seed, gen_index), &scratch);
     }
-    ret->logprob = clean(logits[ret->token]) - stat.logsumexp;
+    undo_changes(row, &scratch);
+    ret->logprob = row->x[ret->token] - logsumexp;
 }
 
-void ingle_sampler_score(const float *logits, uint32_t V, const struct ingle_row_stat *stat_of_row,
-                         int32_t token, uint32_t n_alt, struct ingle_choice *ret)
+void ingle_sampler_score(struct ingle_logits *row, ingle_row_stat_fn *row_stat, int32_t token,
+                         uint32_t n_alt, struct ingle_choice *ret)
 {
-    bool finite;
-    struct ingle_row_stat stat = cleaned(logits, V, *stat_of_row, &finite);
-
+    settle(row, row_stat, 0.0f);
     ret->token = token;
     ret->logprob = -INFINITY;
-    if (token >= 0 && (uint32_t)token < V) {
-        ret->logprob = clean(logits[token]) - stat.logsumexp;
+    if (token >= 0 && (uint32_t)token < row->V) {
+        ret->logprob = row->x[token] - row->all.logsumexp;
     }
-    note_alternatives(logits, V, stat.logsumexp, n_alt, ret);
+    note_alternatives(row, n_alt, ret);
 }

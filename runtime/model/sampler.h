@@ -34,24 +34,34 @@ struct ingle_choice {
                                   first, lowest id first on a tie */
 };
 
+/* A row as the head left it (kernels.h). */
+struct ingle_logits {
+    float *x; /* [V], or NULL where they are not wanted and `all` is finite */
+    uint32_t V;
+    struct ingle_row_stat *part; /* [ingle_head_parts(V)] */
+    float *peak;                 /* [ingle_head_peaks(V)], with x */
+    struct ingle_row_stat all;   /* of the parts together */
+};
+
 /* Bytes of scratch for a vocabulary of V. */
 uint64_t ingle_sampler_scratch_bytes(uint32_t V);
 /* Whether a choice depends on more than the largest logit, its place and the log-sum-exp. */
 bool ingle_sampler_wants_logits(const struct ingle_sampling *s, uint32_t n_history,
                                 uint32_t n_banned);
-/* Pick the next token. logits [V]: NaN is overwritten with -Inf, +Inf with FLT_MAX; NULL where they
- * are not wanted and stat is finite. stat is of the logits, row_stat the kernel table's. history:
- * the tokens so far (prompt and generated), newest last. gen_index: how many tokens were generated
+/* By what the parts of its row have to be weighed; 0 where a filter stands before the draw. */
+float ingle_sampler_inverse_temperature(const struct ingle_sampling *s, uint32_t V);
+/* Pick the next token. row: afterwards NaN is -Inf in x and +Inf FLT_MAX, the statistics are those
+ * of what was chosen from (with bias and penalties). row_stat: the kernel table's. history: the
+ * tokens so far (prompt and generated), newest last. gen_index: how many tokens were generated
  * before. banned: ids that may not be chosen now (end-of-text before min_tokens or with
- * ignore_eos). memory: ingle_sampler_scratch_bytes(V), 64-byte aligned. */
-void ingle_sampler_pick(const struct ingle_sampling *s, float *logits, uint32_t V,
-                        const struct ingle_row_stat *stat, ingle_row_stat_fn *row_stat,
-                        const int32_t *history, uint32_t n_history, uint32_t gen_index,
-                        const int32_t *banned, uint32_t n_banned, void *memory,
+ * ignore_eos), at most 64 of them. memory: ingle_sampler_scratch_bytes(V), 64-byte aligned. */
+void ingle_sampler_pick(const struct ingle_sampling *s, struct ingle_logits *row,
+                        ingle_row_stat_fn *row_stat, const int32_t *history, uint32_t n_history,
+                        uint32_t gen_index, const int32_t *banned, uint32_t n_banned, void *memory,
                         struct ingle_choice *ret);
 /* The log-probability of `token` and the n_alt likeliest alternatives, nothing chosen (prompt
- * rows). */
-void ingle_sampler_score(const float *logits, uint32_t V, const struct ingle_row_stat *stat,
-                         int32_t token, uint32_t n_alt, struct ingle_choice *ret);
+ * rows). The row as with ingle_sampler_pick. */
+void ingle_sampler_score(struct ingle_logits *row, ingle_row_stat_fn *row_stat, int32_t token,
+                         uint32_t n_alt, struct ingle_choice *ret);
 
 #endif

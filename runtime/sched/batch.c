@@ -138,15 +138,14 @@ struct head_row {
     uint32_t feed_index; /* of the row's token; the last one is where a choice is made */
 };
 
-static void use_score(struct ingle_sched *s, const struct head_row *h, const float *logits,
-                      const struct ingle_row_stat *stat)
+static void use_score(struct ingle_sched *s, const struct head_row *h, struct ingle_logits *logits)
 {
     struct ingle_sequence *seq = h->seq;
     struct ingle_engine *e = seq->engine;
     uint32_t off = seq->feeds_tail ? 1 : 0, index = h->feed_index + 1 - off;
     struct ingle_choice *score = &seq->output.choice; /* free: nothing waits while prefilling */
 
-    ingle_sampler_score(logits, e->V, stat, seq->request->in.tokens[index],
+    ingle_sampler_score(logits, e->backend->kernels->row_stat, seq->request->in.tokens[index],
                         seq->request->in.sampling.n_prompt_logprobs - 1u, score);
     (void)ingle_sequence_emit_score(seq, index, score, s->step.now_ns);
 }
@@ -191,6 +190,26 @@ static bool finite_stats(const struct ingle_graph *graph, uint32_t n)
     return true;
 }
 
+static float inverse_temperature(const struct head_row *h)
+{
+    const struct ingle_request *request = h->seq->request;
+
+    return request->in.op == INGLE_REQ_EMBED || is_score(h)
+               ? 0.0f
+               : ingle_sampler_inverse_temperature(&request->in.sampling, h->seq->engine->V);
+}
+
+static struct ingle_logits head_logits(const struct ingle_graph *graph, uint32_t i, bool kept)
+{
+    uint32_t V = graph->model->V;
+
+    return (struct ingle_logits){.x = kept ? graph->logits + (uint64_t)i * V : NULL,
+                                 .V = V,
+                                 .part = graph->parts + (uint64_t)i * ingle_head_parts(V),
+                                 .peak = graph->peaks + (uint64_t)i * ingle_head_peaks(V),
+                                 .all = graph->stats[i]};
+}
+
 /* Run the head over `n` collected rows and hand the results out. */
 static void flush_head(struct ingle_sched *s, struct ingle_engine *e, const struct head_row *rows,
                        uint32_t n)
@@ -203,6 +222,7 @@ static void flush_head(struct ingle_sched *s, struct ingle_engine *e, const stru
     if (e->model != NULL) {
         for (uint32_t i = 0; i < n; i++) {
             e->graph.index[i] = rows[i].row;
+            e->graph.inverse_temperature[i] = inverse_temperature(&rows[i]);
         }
         ingle_graph_head(&e->graph, n, want);
         if (want == INGLE_WANT_STATS && !finite_stats(&e->graph, n)) {
@@ -212,18 +232,20 @@ static void flush_head(struct ingle_sched *s, struct ingle_engine *e, const stru
     }
     for (uint32_t i = 0; i < n; i++) {
         struct ingle_sequence *seq = rows[i].seq;
-        float *logits = want == INGLE_WANT_LOGITS ? e->graph.logits + (uint64_t)i * e->V : NULL;
-        const struct ingle_row_stat *stat = e->model == NULL ? NULL : &e->graph.stats[i];
+        struct ingle_logits logits = {0};
 
+        if (e->model != NULL) {
+            logits = head_logits(&e->graph, i, want == INGLE_WANT_LOGITS);
+        }
         if (seq->request->in.op == INGLE_REQ_EMBED) {
             if (e->model != NULL) {
                 use_embedding(s, &rows[i], e->graph.hidden + (uint64_t)i * e->model->E);
             }
         } else if (is_score(&rows[i])) {
-            use_score(s, &rows[i], logits, stat);
+            use_score(s, &rows[i], &logits);
         } else {
             seq->decoding = true;
-            ingle_sequence_choose(seq, logits, stat, s->step.now_ns);
+            ingle_sequence_choose(seq, e->model == NULL ? NULL : &logits, s->step.now_ns);
             ingle_sched_count(&s->stats.n_generated_tokens, 1);
         }
     }

@@ -159,8 +159,7 @@ bool ingle_sequence_wants_logits(const struct ingle_sequence *seq)
                                       n_banned_now(seq));
 }
 
-void ingle_sequence_choose(struct ingle_sequence *seq, float *logits,
-                           const struct ingle_row_stat *stat, uint64_t now_ns)
+void ingle_sequence_choose(struct ingle_sequence *seq, struct ingle_logits *logits, uint64_t now_ns)
 {
     const struct ingle_request *request = seq->request;
     struct ingle_engine *engine = seq->engine;
@@ -173,14 +172,14 @@ void ingle_sequence_choose(struct ingle_sequence *seq, float *logits,
     out->tok = (struct ingle_tok){.user_data = request->in.user_data,
                                   .index = seq->n_generated,
                                   .t_us = since_us(request, now_ns)};
-    if (stat == NULL) {
+    if (logits == NULL) {
         null_choice(seq, out);
     } else {
         const struct ingle_tokenizer *tokenizer = engine->model->tokenizer;
 
-        ingle_sampler_pick(s, logits, engine->V, stat, engine->backend->kernels->row_stat,
-                           ctx->tokens, ctx->n_tokens, seq->n_generated, engine->eog,
-                           n_banned_now(seq), engine->sampler_scratch, &out->choice);
+        ingle_sampler_pick(s, logits, engine->backend->kernels->row_stat, ctx->tokens,
+                           ctx->n_tokens, seq->n_generated, engine->eog, n_banned_now(seq),
+                           engine->sampler_scratch, &out->choice);
         if (is_stop_id(s, out->choice.token) ||
             (!s->ignore_eos && is_eog(engine, out->choice.token))) {
             flags = INGLE_TOK_F_LAST | INGLE_TOK_F_STOP;
@@ -199,7 +198,7 @@ void ingle_sequence_choose(struct ingle_sequence *seq, float *logits,
         flags = INGLE_TOK_F_LAST | INGLE_TOK_F_LENGTH;
         seq->request->out.flags |= INGLE_CQE_F_TRUNC;
     }
-    if ((flags & INGLE_TOK_F_LAST) != 0 && !stopped && stat != NULL) {
+    if ((flags & INGLE_TOK_F_LAST) != 0 && !stopped && logits != NULL) {
         out->tok.text_len =
             (uint16_t)(out->tok.text_len +
                        ingle_textout_flush(&seq->textout, out->text + out->tok.text_len));

@@ -58,9 +58,8 @@ enum ingle_emit ingle_sequence_emit_score(struct ingle_sequence *seq, uint32_t i
 void ingle_sequence_emit_cut(struct ingle_sequence *seq, uint64_t now_ns);
 /* Whether its next choice needs the logits themselves. */
 bool ingle_sequence_wants_logits(const struct ingle_sequence *seq);
-/* Choose the next token from a row of logits (NULL where they are not wanted) and their statistics
- * (NULL: the null engine), and prepare the output. */
-void ingle_sequence_choose(struct ingle_sequence *seq, float *logits,
-                           const struct ingle_row_stat *stat, uint64_t now_ns);
+/* Choose the next token from a row of logits (NULL: the null engine) and prepare the output. */
+void ingle_sequence_choose(struct ingle_sequence *seq, struct ingle_logits *logits,
+                           uint64_t now_ns);
 
 #endif

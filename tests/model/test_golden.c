@@ -38,7 +38,8 @@ static void score_row(const struct forward *f, const float *logits, int32_t next
     score->n++;
     score->sum += d;
     score->max = !(d <= score->max) ? d : score->max;
-    score->n_top1 += f->backend->kernels->row_stat(logits, f->model->V).argmax == top1 ? 1 : 0;
+    struct ingle_row_stat stat = f->backend->kernels->row_stat(logits, f->model->V, 0, NULL);
+    score->n_top1 += stat.argmax == top1 ? 1 : 0;
 }
 
 static void score_prompt(struct forward *f, struct json_object *prompt, uint32_t tenant,

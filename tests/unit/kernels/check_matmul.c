@@ -368,31 +368,48 @@ void head_equals_reference(void **state)
             uint32_t V = vocabs[v], R = tokens[t], n_parts = ingle_head_parts(V);
             struct ingle_act x = random_act(&rng, turn % INGLE_ACT_COUNT, R, K);
             struct ingle_matrix w = check_matrix(&rng, types[turn % 4], V, K);
-            float *logits[2];
+            float *logits[2], *peak[2], *inverse_temperature = check_alloc(sizeof(float) * R);
+            uint32_t n_peaks = ingle_head_peaks(V);
             struct ingle_row_stat *part[3];
+            for (uint32_t r = 0; r < R; r++) {
+                inverse_temperature[r] = (float)(r % 3) * 0.7f;
+            }
             for (uint32_t side = 0; side < 3; side++) { /* the reference, kept, not kept */
                 part[side] = check_alloc(sizeof *part[side] * R * n_parts);
                 if (side < 2) {
                     logits[side] = check_alloc(sizeof(float) * R * V);
+                    peak[side] = check_alloc(sizeof(float) * R * n_peaks);
                 }
                 struct ingle_op op = {.kind = INGLE_K_HEAD,
                                       .head = {.x = &x,
                                                .w = w,
                                                .R = R,
+                                               .inverse_temperature = inverse_temperature,
                                                .logits = side < 2 ? logits[side] : NULL,
+                                               .peak = side < 2 ? peak[side] : NULL,
                                                .part = part[side]}};
                 check_run(side ? check_table(state) : ingle_kernels_ref(), &op,
                           side ? 1 + turn % 4 : 1);
             }
             check_same_floats(logits[1], logits[0], (uint64_t)R * V, "logits of the head");
+            check_same_floats(peak[1], peak[0], (uint64_t)R * n_peaks, "peaks of the head");
+            for (uint32_t r = 0; r < R; r++) {
+                assert_int_equal(part[1][(uint64_t)r * n_parts].weight > 0, r % 3 > 0);
+                for (uint32_t k = 0; k < V; k++) {
+                    assert_true(peak[1][(uint64_t)r * n_peaks + k / INGLE_PEAK_COLS] >=
+                                logits[1][(uint64_t)r * V + k]);
+                }
+            }
             assert_memory_equal(part[1], part[0], sizeof *part[0] * R * n_parts);
             assert_memory_equal(part[2], part[0], sizeof *part[0] * R * n_parts);
             for (uint32_t side = 0; side < 3; side++) {
                 check_free(part[side]);
                 if (side < 2) {
                     check_free(logits[side]);
+                    check_free(peak[side]);
                 }
             }
+            check_free(inverse_temperature);
             check_free(w.data);
             check_free(x.rows);
         }
@@ -419,11 +436,12 @@ void head_statistics_are_those_of_the_whole_row(void **state)
         }
         for (uint32_t i = 0; i < PARTS; i++) {
             uint32_t n0 = i * INGLE_HEAD_COLS;
-            part[i] = table->row_stat(x + n0, V - n0 < INGLE_HEAD_COLS ? V - n0 : INGLE_HEAD_COLS);
+            uint32_t n = V - n0 < INGLE_HEAD_COLS ? V - n0 : INGLE_HEAD_COLS;
+            part[i] = table->row_stat(x + n0, n, 0, NULL);
             part[i].argmax += (int32_t)n0;
         }
         struct ingle_row_stat all = ingle_row_stat_merge(part, PARTS),
-                              whole = table->row_stat(x, V);
+                              whole = table->row_stat(x, V, 0, NULL);
         assert_int_equal(all.argmax, whole.argmax);
         assert_true(all.max == whole.max);
         assert_true(fabsf(all.logsumexp - whole.logsumexp) <=

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "kernels/act.h"
+#include "kernels/ref/lanes.h"
 #include "tests/unit/kernels/check.h"
 
 static const uint32_t widths[] = {1, 15, 16, 31, 32, 33, 48, 64, 95, 576, 640, 896};
@@ -272,17 +273,36 @@ void row_stat_equals_reference(void **state)
                     x[k] = -INFINITY;
                 }
             }
-            struct ingle_row_stat a = check_table(state)->row_stat(x, n);
-            struct ingle_row_stat b = ingle_kernels_ref()->row_stat(x, n);
+            float inverse = (float)(i % 4) * 0.5f;
+            float *peaks[2] = {check_alloc(ingle_head_peaks(n) * sizeof(float)),
+                               check_alloc(ingle_head_peaks(n) * sizeof(float))};
+            struct ingle_row_stat a = check_table(state)->row_stat(x, n, inverse, peaks[0]);
+            struct ingle_row_stat b = ingle_kernels_ref()->row_stat(x, n, inverse, peaks[1]);
             assert_int_equal(a.argmax, b.argmax);
             check_same_floats(&a.max, &b.max, 1, "max");
             check_same_floats(&a.logsumexp, &b.logsumexp, 1, "logsumexp");
+            check_same_floats(&a.weight, &b.weight, 1, "weight");
+            check_same_floats(peaks[0], peaks[1], ingle_head_peaks(n), "peaks");
             if (turn == 0) {
-                double sum = 0;
+                double sum = 0, weight = 0;
                 for (uint32_t k = 0; k < n; k++) {
-                    sum += exp((double)x[k] - (double)a.max);
+                    double far = (double)x[k] - (double)a.max;
+                    sum += exp(far);
+                    weight += inverse > 0 ? exp(far * (double)inverse) : 0;
                 }
                 assert_true(fabs((double)a.logsumexp - ((double)a.max + log(sum))) < 1e-5);
+                /* a lane's additions round by 2^-24 each */
+                assert_true(fabs((double)a.weight - weight) <=
+                            (1e-5 + n / INGLE_LANES * 0x1p-24) * weight);
+            }
+            if (turn == 4) {
+                assert_true(a.logsumexp == -INFINITY && a.weight == 0);
+            }
+            for (uint32_t k = 0; k < n; k++) { /* NaN is below everything */
+                assert_false(x[k] > peaks[0][k / INGLE_PEAK_COLS]);
+            }
+            for (uint32_t side = 0; side < 2; side++) {
+                check_free(peaks[side]);
             }
             check_free(x);
         }
@@ -298,7 +318,7 @@ void row_stat_takes_lowest_index_on_a_tie(void **state)
         }
         for (uint32_t first = 0; first < n; first++) {
             x[first] = x[n - 1] = 3.0f;
-            assert_int_equal(check_table(state)->row_stat(x, n).argmax, first);
+            assert_int_equal(check_table(state)->row_stat(x, n, 0, NULL).argmax, first);
             x[first] = -1.0f;
             x[n - 1] = -1.0f;
         }
@@ -328,7 +348,7 @@ struct stat_call {
 static void call_row_stat(void *arg)
 {
     struct stat_call *call = arg;
-    call->stat = call->table->row_stat(call->x, call->n);
+    call->stat = call->table->row_stat(call->x, call->n, 0, NULL);
 }
 
 void bench_rows(const struct ingle_kernels *table)

@@ -11,6 +11,7 @@
 #include "runtime/base/mem.h"
 #include "runtime/model/sampler.h"
 #include "runtime/model/tokenizer.h"
+#include "tests/unit/tokenizer/head.h"
 #include "tests/unit/tokenizer/toy.h"
 
 #define TEXT_BYTES (1u << 20)
@@ -133,6 +134,7 @@ static void bench_sampler(uint32_t V)
          {.temperature = 1, .top_p = 1, .min_p = 0.05f, .typical_p = 1, .repeat_penalty = 1}},
         {"1, no filter", {.temperature = 1, .top_p = 1, .typical_p = 1, .repeat_penalty = 1}},
     };
+    static struct head head;
     const struct ingle_kernels *kernels = ingle_kernels_best();
     uint64_t scratch_bytes = ingle_sampler_scratch_bytes(V), seed = 1;
     float *row = ingle_mem_map(V * sizeof(float)), *logits = ingle_mem_map(V * sizeof(float));
@@ -149,21 +151,22 @@ static void bench_sampler(uint32_t V)
     for (int round = 0; round < 100; round++) {
         double start = now_us();
 
-        best = kernels->row_stat(row, V).argmax >= 0 ? fmin(best, now_us() - start) : best;
+        (void)head_row(&head, kernels->row_stat, &cases[0].s, row, V);
+        best = fmin(best, now_us() - start);
     }
     printf("%u logits (%s): row statistics %.1f us\n", V, kernels->isa, best);
     for (size_t c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
         best = (double)INFINITY;
         for (uint32_t round = 0; round < 100; round++) {
             struct ingle_choice choice;
-            struct ingle_row_stat stat;
+            struct ingle_logits left;
             double start;
 
             memcpy(logits, row, V * sizeof(float));
             start = now_us();
-            stat = kernels->row_stat(logits, V);
-            ingle_sampler_pick(&cases[c].s, logits, V, &stat, kernels->row_stat, history, 64, round,
-                               NULL, 0, scratch, &choice);
+            left = head_row(&head, kernels->row_stat, &cases[c].s, logits, V);
+            ingle_sampler_pick(&cases[c].s, &left, kernels->row_stat, history, 64, round, NULL, 0,
+                               scratch, &choice);
             best = fmin(best, now_us() - start);
         }
         printf("  %-28s %8.1f us, statistics included\n", cases[c].name, best);

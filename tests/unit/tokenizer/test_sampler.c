@@ -12,12 +12,14 @@
 
 #include "runtime/base/mem.h"
 #include "runtime/model/sampler.h"
+#include "tests/unit/tokenizer/head.h"
 #include "tests/unit/tokenizer/toy.h"
 
 #define V_MAX 70000u
 
 static struct {
     const struct ingle_kernels *kernels;
+    struct head head;
     void *scratch;
     uint64_t scratch_bytes;
 } rig;
@@ -44,19 +46,28 @@ static struct ingle_sampling neutral(float temperature)
         .temperature = temperature, .top_p = 1.0f, .typical_p = 1.0f, .repeat_penalty = 1.0f};
 }
 
+static struct ingle_logits row_of(const struct ingle_sampling *s, float *logits, uint32_t V)
+{
+    return head_row(&rig.head, rig.kernels->row_stat, s, logits, V);
+}
+
 /* Logits are kept as they were, scratch is filled with garbage first: nothing may depend on it. */
 static struct ingle_choice pick_with(const struct ingle_sampling *s, const float *logits,
                                      uint32_t V, const int32_t *history, uint32_t n_history,
                                      uint32_t index, const int32_t *banned, uint32_t n_banned)
 {
     float *copy = test_malloc(V * sizeof(*copy));
-    struct ingle_row_stat stat = rig.kernels->row_stat(logits, V);
+    struct ingle_logits row;
     struct ingle_choice choice;
 
     memcpy(copy, logits, V * sizeof(*copy));
+    row = row_of(s, copy, V);
     memset(rig.scratch, (int)index * 37, ingle_sampler_scratch_bytes(V));
-    ingle_sampler_pick(s, copy, V, &stat, rig.kernels->row_stat, history, n_history, index, banned,
-                       n_banned, rig.scratch, &choice);
+    ingle_sampler_pick(s, &row, rig.kernels->row_stat, history, n_history, index, banned, n_banned,
+                       rig.scratch, &choice);
+    for (uint32_t i = 0; i < V; i++) { /* changes have been taken back */
+        assert_true(copy[i] == logits[i] || !isfinite(logits[i]));
+    }
     test_free(copy);
     return choice;
 }
@@ -522,6 +533,61 @@ static void banned_ids_are_never_chosen(void **state)
 /* ---- odd numbers ------------------------------------------------------------------------------
  */
 
+/* Whatever filter follows, a row that is changed draws as one that came so. */
+static void a_changed_row_draws_like_one_that_came_so(void **state)
+{
+    enum {
+        V = 5003
+    };
+    static const int32_t history[] = {9, 4000, 9, 1023, 1024, 5002}, banned[] = {0, 2048, 7};
+    static float logits[V], changed[V];
+    struct ingle_sampling filters[] = {neutral(0.0f), neutral(0.8f), neutral(0.8f),
+                                       neutral(1.3f), neutral(1.0f), neutral(0.9f)};
+    uint64_t seed = 47;
+
+    (void)state;
+    filters[2].top_k = 40;
+    filters[3].top_p = 0.9f;
+    filters[4].min_p = 0.05f;
+    filters[5].typical_p = 0.9f;
+    for (size_t f = 0; f < sizeof(filters) / sizeof(filters[0]); f++) {
+        for (uint32_t index = 0; index < 50; index++) {
+            struct ingle_sampling plain = filters[f], with;
+            struct ingle_choice a, b;
+
+            make_logits(&seed, logits, V);
+            for (size_t i = 0; i < 3; i++) { /* what the changes are about matters */
+                logits[history[i + 1]] = logits[banned[i]] = 1.0f;
+            }
+            memcpy(changed, logits, sizeof(changed));
+            for (size_t i = 0; i < 6; i++) {
+                changed[history[i]] = logits[history[i]] - (history[i] == 9 ? 0.5f : 0.25f);
+            }
+            changed[4999] += 9.0f;
+            for (size_t i = 0; i < 3; i++) {
+                changed[banned[i]] = -INFINITY;
+            }
+            plain.seed = toy_random(&seed);
+            with = plain;
+            with.frequency_penalty = 0.25f;
+            with.repeat_last_n = 6;
+            with.n_bias = 1;
+            with.bias[0].id = 4999;
+            with.bias[0].bias = 9.0f;
+            a = pick_with(&with, logits, V, history, 6, index, banned, 3);
+            b = pick(&plain, changed, V, index);
+            assert_int_equal(a.token, b.token);
+            plain.temperature = 0.0f; /* and its log-probability is of the row as it was */
+            plain.top_k = 0;
+            plain.n_logprobs = 64;
+            b = pick(&plain, logits, V, index);
+            for (uint32_t i = 0; i < b.n_alt; i++) {
+                assert_true(b.alt[i].token != a.token || b.alt[i].logprob == a.logprob);
+            }
+        }
+    }
+}
+
 static void nan_counts_as_minus_infinity(void **state)
 {
     static float logits[1000];
@@ -551,8 +617,8 @@ static void nan_counts_as_minus_infinity(void **state)
         assert_false(isnan(logits[choice.token]));
         assert_true(isfinite(choice.logprob) && choice.logprob <= 0.0f);
         assert_int_equal(choice.n_alt, 5);
-        struct ingle_row_stat stat = rig.kernels->row_stat(logits, 1000);
-        ingle_sampler_score(logits, 1000, &stat, choice.token, 5, &score);
+        struct ingle_logits row = row_of(&s, logits, 1000);
+        ingle_sampler_score(&row, rig.kernels->row_stat, choice.token, 5, &score);
         assert_true(score.logprob == choice.logprob);
         assert_memory_equal(score.alt, choice.alt, 5 * sizeof(score.alt[0]));
     }
@@ -743,8 +809,8 @@ static void alternatives_are_the_likeliest_of_the_unmodified_row(void **state)
                     assert_float_equal(got.logprob, (float)log(c[i].p), 2e-5);
                 }
             }
-            struct ingle_row_stat stat = rig.kernels->row_stat(logits, V);
-            ingle_sampler_score(logits, V, &stat, (int32_t)(V / 2), n_alt, &score);
+            struct ingle_logits row = row_of(&s, logits, V);
+            ingle_sampler_score(&row, rig.kernels->row_stat, (int32_t)(V / 2), n_alt, &score);
             assert_true(score.logprob == got.logprob && score.n_alt == got.n_alt);
         }
     }
@@ -760,12 +826,12 @@ static void a_greedy_choice_needs_statistics_alone(void **state)
 
     (void)state;
     make_logits(&seed, logits, V_MAX);
-    struct ingle_row_stat stat = rig.kernels->row_stat(logits, V_MAX);
     struct ingle_choice with = pick(&s, logits, V_MAX, 0), without;
+    struct ingle_logits row = row_of(&s, logits, V_MAX);
 
     assert_false(ingle_sampler_wants_logits(&s, 10, 0));
-    ingle_sampler_pick(&s, NULL, V_MAX, &stat, rig.kernels->row_stat, NULL, 0, 0, NULL, 0,
-                       rig.scratch, &without);
+    row.x = row.peak = NULL;
+    ingle_sampler_pick(&s, &row, rig.kernels->row_stat, NULL, 0, 0, NULL, 0, rig.scratch, &without);
     assert_int_equal(without.token, with.token);
     assert_true(without.logprob == with.logprob && without.n_alt == 0);
     assert_true(ingle_sampler_wants_logits(&s, 10, 1));
@@ -783,12 +849,12 @@ static void choosing_allocates_nothing(void **state)
 {
     static float logits[V_MAX];
     struct ingle_sampling s = neutral(0.9f);
-    struct ingle_row_stat stat;
+    struct ingle_logits row;
     uint64_t seed = 101, before;
 
     (void)state;
     make_logits(&seed, logits, V_MAX);
-    stat = rig.kernels->row_stat(logits, V_MAX);
+    row = row_of(&s, logits, V_MAX);
     s.typical_p = 0.9f;
     s.repeat_penalty = 1.2f;
     s.repeat_last_n = 3;
@@ -799,8 +865,8 @@ static void choosing_allocates_nothing(void **state)
         struct ingle_choice c;
 
         s.top_k = i * 200;
-        ingle_sampler_pick(&s, logits, V_MAX, &stat, rig.kernels->row_stat,
-                           (const int32_t[]){1, 1, 2}, 3, i, NULL, 0, rig.scratch, &c);
+        ingle_sampler_pick(&s, &row, rig.kernels->row_stat, (const int32_t[]){1, 1, 2}, 3, i, NULL,
+                           0, rig.scratch, &c);
         assert_in_range(c.token, 0, V_MAX - 1);
     }
     assert_int_equal(ingle_mem_watched_calls(), before);
@@ -820,6 +886,7 @@ int main(void)
         cmocka_unit_test(penalties_count_over_long_histories),
         cmocka_unit_test(bias_moves_a_token),
         cmocka_unit_test(banned_ids_are_never_chosen),
+        cmocka_unit_test(a_changed_row_draws_like_one_that_came_so),
         cmocka_unit_test(nan_counts_as_minus_infinity),
         cmocka_unit_test(rows_without_a_usable_number_still_give_a_token),
         cmocka_unit_test(extreme_temperatures_do_no_harm),
