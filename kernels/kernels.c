@@ -26,7 +26,6 @@ static const struct ingle_kernels table_ref = {
             [INGLE_K_HEAD] = ingle_head_ref,
         },
     .row_stat = ingle_row_stat_ref,
-    .bf16 = true,
 };
 
 const struct ingle_kernels *ingle_kernels_ref(void)

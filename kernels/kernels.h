@@ -310,7 +310,7 @@ struct ingle_kernels {
     const char *isa; /* "ref", "avx2", "avxvnni", "avx512vnni", "amx" */
     ingle_op_fn *op[INGLE_K_COUNT];
     ingle_row_stat_fn *row_stat;
-    bool bf16; /* has products of BF16 activations, and does not leave them to the reference */
+    bool bf16; /* has products of BF16 activations that are no slow reference */
 };
 
 /* The reference, which every machine can run. */
