@@ -7,8 +7,9 @@
  *
  * Determinism. Candidates are ordered by logit, largest first, lowest id first on a tie. Weights
  * come from ingle_expf (kernels/ref/expf.h: the same bits on every machine), sums are taken in
- * candidate order in double precision, and the uniform number is Philox4x32-10 with the seed as its
- * key and the token's index as its counter: the draw depends on (seed, index, logits) alone.
+ * candidate order in double precision (of a whole row: the head's sums of its parts, in order), and
+ * the uniform number is Philox4x32-10 with the seed as its key and the token's index as its
+ * counter: the draw depends on (seed, index, logits) alone.
  *
  * A NaN counts as -Inf and +Inf as the largest float, wherever the logits come from. */
 #include "runtime/model/sampler.h"
