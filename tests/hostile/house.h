@@ -2,7 +2,6 @@
  * all its tests; and an honest client that lives in it and compares what it gets. */
 #ifndef INGLE_TESTS_HOSTILE_HOUSE_H
 #define INGLE_TESTS_HOSTILE_HOUSE_H
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -44,12 +43,12 @@ struct house_state house_look(void);
  * the next attach, threads and contexts not at all. */
 struct house_state house_settle(void);
 
-/* A client that asks for the same answer again and again, on a thread of its own. */
+/* A client that asks for the same answer again and again, in a process of its own: a test that had
+ * a thread could not fork, for the child would find locked what the thread held. Shared with it. */
 struct honest {
-    pthread_t thread;
+    pid_t pid;
     _Atomic bool stop;
-    _Atomic uint32_t n_rounds;
-    uint32_t n_wrong;
+    _Atomic uint32_t n_rounds, n_wrong;
     char solo[65536]; /* the answer that it got when it was alone */
 };
 struct honest *honest_start(void);

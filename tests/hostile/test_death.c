@@ -127,6 +127,7 @@ static void a_parent_that_dies_is_noticed_although_its_child_holds_the_socket(vo
         (void)!write(report[1], &child, sizeof child);
         (void)pause();
     }
+    (void)close(report[1]);
     assert_int_equal(read(report[0], &child, sizeof child), sizeof child);
     assert_int_equal(house_look().sessions, house.calm.sessions + 1);
     assert_int_equal(kill(parent, SIGKILL), 0);
@@ -139,7 +140,6 @@ static void a_parent_that_dies_is_noticed_although_its_child_holds_the_socket(vo
     assert_int_equal(kill(child, 0), 0); /* it lives, and holds the socket */
     assert_int_equal(kill(child, SIGKILL), 0);
     (void)close(report[0]);
-    (void)close(report[1]);
 }
 
 static void children_of_a_client_do_not_disturb_it(void **state)

@@ -414,6 +414,7 @@ static void a_stopped_consumer_is_parked_and_goes_on_where_it_was(void **state)
         (void)!write(report[1], &answer, 1);
         _exit(0);
     }
+    (void)close(report[1]); /* a child that fails is an end of file */
     assert_int_equal(waitpid(child, NULL, WUNTRACED), child);
     for (int i = 0; i < 8; i++) { /* 2.4 s: the ring is full within the first millisecond */
         (void)nanosleep(&ms300, NULL);
@@ -424,7 +425,6 @@ static void a_stopped_consumer_is_parked_and_goes_on_where_it_was(void **state)
     assert_int_equal(answer, 'y');
     assert_int_equal(waitpid(child, NULL, 0), child);
     (void)close(report[0]);
-    (void)close(report[1]);
     honest_stop(honest);
 }
 
