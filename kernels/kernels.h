@@ -206,6 +206,12 @@ static inline uint32_t ingle_head_parts(uint32_t V)
 {
     return (V + INGLE_HEAD_COLS - 1) / INGLE_HEAD_COLS;
 }
+/* Columns of a part. */
+static inline uint32_t ingle_head_part_cols(uint32_t V, uint32_t part)
+{
+    uint32_t left = V - part * INGLE_HEAD_COLS;
+    return left < INGLE_HEAD_COLS ? left : INGLE_HEAD_COLS;
+}
 static inline uint32_t ingle_head_peaks(uint32_t V)
 {
     return (V + INGLE_PEAK_COLS - 1) / INGLE_PEAK_COLS;

@@ -20,8 +20,8 @@ void INGLE_VARIANT(head)(const struct ingle_op *op, const struct ingle_worker *w
     struct ingle_share share = ingle_share(n_parts, worker);
     assert(arg->logits || arg->R <= INGLE_HEAD_ROWS);
     for (uint64_t i = share.from; i < share.to; i++) {
-        uint32_t n0 = (uint32_t)i * INGLE_HEAD_COLS, left = arg->w.rows - n0;
-        uint32_t n = left < INGLE_HEAD_COLS ? left : INGLE_HEAD_COLS;
+        uint32_t n0 = (uint32_t)i * INGLE_HEAD_COLS;
+        uint32_t n = ingle_head_part_cols(arg->w.rows, (uint32_t)i);
         struct ingle_matrix w = {.type = arg->w.type,
                                  .rows = n,
                                  .cols = arg->w.cols,

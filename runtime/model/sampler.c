@@ -106,20 +106,13 @@ static struct scratch lay_out(void *memory, uint32_t V)
 /* ---- statistics -------------------------------------------------------------------------------
  */
 
-INLINE uint32_t part_size(uint32_t part, uint32_t V)
-{
-    uint32_t left = V - part * INGLE_HEAD_COLS;
-
-    return left < INGLE_HEAD_COLS ? left : INGLE_HEAD_COLS;
-}
-
 static void refresh(struct ingle_logits *row, uint32_t part, ingle_row_stat_fn *row_stat,
                     float inverse_temperature)
 {
     uint32_t at = part * INGLE_HEAD_COLS;
 
-    row->part[part] =
-        row_stat(row->x + at, part_size(part, row->V), inverse_temperature, row->peak + at / BLOCK);
+    row->part[part] = row_stat(row->x + at, ingle_head_part_cols(row->V, part), inverse_temperature,
+                               row->peak + at / BLOCK);
     row->part[part].argmax += (int32_t)at;
 }
 
@@ -449,6 +442,12 @@ INLINE int32_t draw(float temperature, const uint64_t *keys, uint32_t n, double 
     return (int32_t)(uint32_t)keys[i];
 }
 
+/* What a part's weights are worth beside the best of the row. */
+INLINE double part_scale(const struct ingle_logits *row, uint32_t part, float inverse_temperature)
+{
+    return (double)ingle_expf((row->part[part].max - row->all.max) * inverse_temperature);
+}
+
 /* No filter at all: draw from the whole row, in id order, part by part. */
 INLINE int32_t draw_from_all(const struct ingle_logits *row, float inverse_temperature, double u)
 {
@@ -458,12 +457,11 @@ INLINE int32_t draw_from_all(const struct ingle_logits *row, float inverse_tempe
     int32_t last;
 
     for (uint32_t i = 0; i < n_parts; i++) {
-        total += (double)part[i].weight *
-                 (double)ingle_expf((part[i].max - row->all.max) * inverse_temperature);
+        total += (double)part[i].weight * part_scale(row, i, inverse_temperature);
     }
     left = u * total;
     for (;; p++) {
-        scale = (double)ingle_expf((part[p].max - row->all.max) * inverse_temperature);
+        scale = part_scale(row, p, inverse_temperature);
         if (p + 1 == n_parts || left < scale * (double)part[p].weight) {
             break;
         }
@@ -472,7 +470,7 @@ INLINE int32_t draw_from_all(const struct ingle_logits *row, float inverse_tempe
     /* Rounding may leave a little more than the part holds: then its last candidate, or the best of
      * the row if it has none. */
     last = scale > 0.0 ? part[p].argmax : row->all.argmax;
-    for (uint32_t i = 0; scale > 0.0 && i < part_size(p, row->V); i++) {
+    for (uint32_t i = 0; scale > 0.0 && i < ingle_head_part_cols(row->V, p); i++) {
         uint32_t id = p * INGLE_HEAD_COLS + i;
         double w = scale * (double)ingle_expf((row->x[id] - part[p].max) * inverse_temperature);
 
@@ -518,18 +516,22 @@ static int32_t pick_without_logits(uint32_t V, const int32_t *banned, uint32_t n
     return 0;
 }
 
+static bool takes_any_rank(const struct ingle_sampling *s, uint32_t V)
+{
+    return s->top_k == 0 || s->top_k >= V;
+}
+
 /* No filter stands between the row and the draw. */
 static bool takes_all(const struct ingle_sampling *s, uint32_t V)
 {
-    return (s->top_k == 0 || s->top_k >= V) && s->typical_p >= 1.0f && s->top_p >= 1.0f &&
-           s->min_p <= 0.0f;
+    return takes_any_rank(s, V) && s->typical_p >= 1.0f && s->top_p >= 1.0f && s->min_p <= 0.0f;
 }
 
 /* Choose at temperature > 0 from a row with something above -Inf. */
 INLINE int32_t choose(const struct ingle_sampling *s, const struct ingle_logits *row,
                       float inverse_temperature, double u, struct scratch *scratch)
 {
-    bool all = s->top_k == 0 || s->top_k >= row->V;
+    bool all = takes_any_rank(s, row->V);
     double total = -1.0; /* of what top-p chooses from; < 0: to be summed */
     uint32_t n;
 

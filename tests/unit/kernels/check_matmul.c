@@ -436,8 +436,7 @@ void head_statistics_are_those_of_the_whole_row(void **state)
         }
         for (uint32_t i = 0; i < PARTS; i++) {
             uint32_t n0 = i * INGLE_HEAD_COLS;
-            uint32_t n = V - n0 < INGLE_HEAD_COLS ? V - n0 : INGLE_HEAD_COLS;
-            part[i] = table->row_stat(x + n0, n, 0, NULL);
+            part[i] = table->row_stat(x + n0, ingle_head_part_cols(V, i), 0, NULL);
             part[i].argmax += (int32_t)n0;
         }
         struct ingle_row_stat all = ingle_row_stat_merge(part, PARTS),
