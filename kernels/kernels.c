@@ -20,8 +20,7 @@ static const struct ingle_kernels table_ref = {
             [INGLE_K_NORM] = ingle_norm_ref,
             [INGLE_K_QUANT] = ingle_quant_ref,
             [INGLE_K_MATMUL] = ingle_matmul_ref,
-            [INGLE_K_QKV_STORE] = ingle_qkv_store_ref,
-            [INGLE_K_KV_SEAL] = ingle_kv_seal_ref,
+            [INGLE_K_QKV] = ingle_qkv_ref,
             [INGLE_K_ATTN] = ingle_attn_ref,
             [INGLE_K_HEAD] = ingle_head_ref,
         },
@@ -58,20 +57,56 @@ struct ingle_row_stat ingle_row_stat_merge(const struct ingle_row_stat *part, ui
     return all;
 }
 
+/* Tiles [from, to) of a matrix, or what there is of them. */
+static struct ingle_weights_span tiles_span(const struct ingle_matrix *w, uint64_t from,
+                                            uint64_t to)
+{
+    uint64_t bytes = ingle_tile_shape(w->type, w->cols).bytes, tiles = ingle_tiles(w->rows);
+
+    return (struct ingle_weights_span){.at = w->data + from * bytes,
+                                       .bytes = ((to < tiles ? to : tiles) - from) * bytes};
+}
+
+static struct ingle_weights_span weights_of_matmul(const struct ingle_arg_matmul *arg,
+                                                   const struct ingle_worker *worker)
+{
+    uint64_t width = arg->out ? 2 : 1; /* tiles of a unit */
+
+    for (uint32_t i = 0; i < arg->n_w; i++) {
+        struct ingle_part parts[INGLE_PARTS_MAX];
+        if (ingle_parts(arg, i, worker, parts) > 0) {
+            return tiles_span(&arg->w[i], parts[0].from * width, parts[0].to * width);
+        }
+    }
+    return (struct ingle_weights_span){0};
+}
+
+static struct ingle_weights_span weights_of_qkv(const struct ingle_arg_qkv *arg,
+                                                const struct ingle_worker *worker)
+{
+    struct ingle_qkv_share share = ingle_qkv_share(arg, worker);
+    uint64_t head = arg->D / INGLE_TILE_ROWS;
+    struct ingle_part parts[INGLE_PARTS_MAX];
+
+    if (ingle_qkv_parts_q(arg, share, parts) > 0) {
+        return tiles_span(&arg->w[0], parts[0].from, parts[0].to);
+    }
+    if (ingle_qkv_parts_kv(arg, share, parts) > 0) { /* heads of k and v in turn */
+        uint64_t from = (parts[0].from + 1) / 2, to = (parts[0].to + 1) / 2;
+        return from < to ? tiles_span(&arg->w[1], from * head, to * head)
+                         : tiles_span(&arg->w[2], parts[0].from / 2 * head, to * head);
+    }
+    return (struct ingle_weights_span){0};
+}
+
 struct ingle_weights_span ingle_op_weights(const struct ingle_op *op,
                                            const struct ingle_worker *worker)
 {
-    const struct ingle_arg_matmul *arg = &op->matmul;
-
-    for (uint32_t i = 0; op->kind == INGLE_K_MATMUL && i < arg->n_w; i++) {
-        struct ingle_part parts[INGLE_PARTS_MAX];
-        if (ingle_parts(arg, i, worker, parts) > 0) {
-            uint64_t bytes = ingle_tile_shape(arg->w[i].type, arg->w[i].cols).bytes;
-            uint64_t tiles = ingle_tiles(arg->w[i].rows), width = arg->out ? 2 : 1;
-            uint64_t from = parts[0].from * width, to = parts[0].to * width;
-            return (struct ingle_weights_span){.at = arg->w[i].data + from * bytes,
-                                               .bytes = ((to < tiles ? to : tiles) - from) * bytes};
-        }
+    if (op->kind == INGLE_K_MATMUL) {
+        return weights_of_matmul(&op->matmul, worker);
+    }
+    if (op->kind == INGLE_K_QKV) {
+        return weights_of_qkv(&op->qkv, worker);
     }
     return (struct ingle_weights_span){0};
 }

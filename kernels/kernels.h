@@ -126,8 +126,7 @@ enum ingle_op_kind {
     INGLE_K_NORM,
     INGLE_K_QUANT,
     INGLE_K_MATMUL,
-    INGLE_K_QKV_STORE,
-    INGLE_K_KV_SEAL,
+    INGLE_K_QKV,
     INGLE_K_ATTN,
     INGLE_K_HEAD,
     INGLE_K_COUNT
@@ -217,24 +216,23 @@ static inline uint32_t ingle_head_peaks(uint32_t V)
     return (V + INGLE_PEAK_COLS - 1) / INGLE_PEAK_COLS;
 }
 
-/* Per row: optional per-head rmsnorm of q and k, rotation of k by its chunk-local position, store
- * of k and v as f16 (round to nearest even) into the open page of the row's position. q is left
- * unrotated (attention rotates it per chunk). */
-struct ingle_arg_qkv_store {
-    float *q;                      /* [T][H*D] in place */
-    const float *k, *v;            /* [T][Hk*D] */
+/* q, k and v of rows x, as a matrix product makes them; then, head by head, optional rmsnorm of q
+ * and k, rotation of k by its chunk-local position, k and v as f16 (round to nearest even) into the
+ * open page of the row's position, and every span with seal = 1 from open to its sealed form: a
+ * page's last new row is there when it is sealed. q is left unrotated (attention rotates it per
+ * chunk), and only rows from q0 on are made. A sequence has a row at least; a row has one. */
+struct ingle_arg_qkv {
+    const struct ingle_act *x; /* [T][E] */
+    struct ingle_matrix w[3];  /* q [H*D][E], k and v [Hk*D][E] */
+    const float *bias[3];
+    uint32_t T, q0;
+    float *q;                      /* [T][H*D], rows from q0 on */
     const float *q_gain, *k_gain;  /* [D] or NULL */
     const struct ingle_rope *rope; /* NULL: no rotation */
     const struct ingle_kv_seq *seqs;
     uint32_t n_seqs, H, Hk, D;
     uint32_t layer; /* index inside the layer group */
     float eps;
-};
-
-/* Every span of every sequence with seal = 1: layer `layer` of open -> sealed in its form. */
-struct ingle_arg_kv_seal {
-    const struct ingle_kv_seq *seqs;
-    uint32_t n_seqs, Hk, D, layer;
 };
 
 /* Pages are summed by parts of so many positions, and parts are merged in order. */
@@ -273,8 +271,7 @@ struct ingle_op {
         struct ingle_arg_norm norm;
         struct ingle_arg_quant quant;
         struct ingle_arg_matmul matmul;
-        struct ingle_arg_qkv_store qkv_store;
-        struct ingle_arg_kv_seal kv_seal;
+        struct ingle_arg_qkv qkv;
         struct ingle_arg_attn attn;
         struct ingle_arg_head head;
     };
@@ -285,10 +282,10 @@ struct ingle_worker {
     uint32_t index, count;
     uint8_t *scratch; /* INGLE_SCRATCH_BYTES, 64-byte aligned, private */
 };
-#define INGLE_SCRATCH_BYTES 393216u
+#define INGLE_SCRATCH_BYTES 524288u
 
-/* Packed weights that this worker reads first in an op; none in other ops than matrix products. A
- * hint for who waits for the op before: fetching them changes nothing but time. */
+/* Packed weights that this worker reads first in an op; none in other ops than products of all rows
+ * of a batch. A hint for who waits for the op before: fetching them changes nothing but time. */
 struct ingle_weights_span {
     const uint8_t *at;
     uint64_t bytes;

@@ -38,6 +38,38 @@ static inline uint64_t ingle_part_units(const struct ingle_arg_matmul *arg, uint
     return i == 0 ? ingle_act_groups(arg->out->cols) : 0;
 }
 
+/* Blocks of rows that a strip of T rows is cut into where workers share it. */
+static inline uint32_t ingle_part_blocks(uint32_t T)
+{
+    return T / INGLE_ROWS_LEAST > 0 ? T / INGLE_ROWS_LEAST : 1;
+}
+
+/* Blocks [at, end) of strips of T rows, each of which is ingle_part_blocks(T): the rest of a strip
+ * that was begun, whole strips, the beginning of one. `from` and `to` are strips; returns how many.
+ */
+static inline uint32_t ingle_parts_of(uint64_t at, uint64_t end, uint32_t T,
+                                      struct ingle_part ret[INGLE_PARTS_MAX])
+{
+    const uint32_t blocks = ingle_part_blocks(T);
+    uint32_t n = 0;
+    for (uint64_t to; at < end; at = to) {
+        if (at % blocks == 0 && end - at >= blocks) {
+            to = end - end % blocks;
+        } else {
+            to = at - at % blocks + blocks;
+            to = to < end ? to : end;
+        }
+        uint64_t last = (to - 1) / blocks;
+        ret[n++] = (struct ingle_part){
+            .from = at / blocks,
+            .to = last + 1,
+            .row0 = (uint32_t)(T * (at % blocks) / blocks),
+            .row1 = (uint32_t)(T * (to - last * blocks) / blocks),
+        };
+    }
+    return n;
+}
+
 /* This worker's parts of matrix i of a product, in order; returns how many.
  *
  * A product's strips, over its matrices as if they were one, are cut by rows into blocks, and
@@ -51,9 +83,8 @@ static inline uint32_t ingle_parts(const struct ingle_arg_matmul *arg, uint32_t 
 {
     const uint64_t width = arg->out || arg->T <= INGLE_FEW_ROWS ? 1 : 2; /* units of a strip */
     const uint64_t units = ingle_part_units(arg, i), strips = (units + width - 1) / width;
-    const uint32_t T = arg->T, blocks = T / INGLE_ROWS_LEAST > 0 ? T / INGLE_ROWS_LEAST : 1;
+    const uint32_t blocks = ingle_part_blocks(arg->T);
     uint64_t before = 0, total = 0; /* strips */
-    uint32_t n = 0;
     for (uint32_t k = 0; k < arg->n_w; k++) {
         uint64_t here = (ingle_part_units(arg, k) + width - 1) / width;
         before += k < i ? here : 0;
@@ -62,23 +93,73 @@ static inline uint32_t ingle_parts(const struct ingle_arg_matmul *arg, uint32_t 
     struct ingle_share share = ingle_share(total * blocks, worker);
     uint64_t at = share.from > before * blocks ? share.from - before * blocks : 0;
     uint64_t end = share.to > before * blocks ? share.to - before * blocks : 0;
-    end = end < strips * blocks ? end : strips * blocks;
-    for (uint64_t to; at < end; at = to) {
-        if (at % blocks == 0 && end - at >= blocks) {
-            to = end - end % blocks; /* whole strips */
-        } else {
-            to = at - at % blocks + blocks; /* some blocks of one */
-            to = to < end ? to : end;
-        }
-        uint64_t last = (to - 1) / blocks, unit_end = (last + 1) * width;
-        ret[n++] = (struct ingle_part){
-            .from = at / blocks * width,
-            .to = unit_end < units ? unit_end : units,
-            .row0 = (uint32_t)(T * (at % blocks) / blocks),
-            .row1 = (uint32_t)(T * (to - last * blocks) / blocks),
-        };
+    uint32_t n = ingle_parts_of(at, end < strips * blocks ? end : strips * blocks, arg->T, ret);
+    for (uint32_t p = 0; p < n; p++) {
+        uint64_t to = ret[p].to * width;
+        ret[p].from *= width;
+        ret[p].to = to < units ? to : units;
     }
     return n;
+}
+
+/* A worker's share of the product with q, k and v. */
+struct ingle_qkv_share {
+    struct ingle_share kv; /* blocks of strips, a strip being a head: K 0, V 0, K 1, V 1 .. */
+    struct ingle_share q;  /* blocks of strips of q */
+    uint32_t q_tiles;      /* of a strip of q; its last strip may be shorter */
+};
+
+/* k and v are divided by heads, for their ends want whole ones, and equally, because ends take time
+ * too. Of q each worker takes what makes the products equal: whole heads if they are to be
+ * normalised, and else strips as of any product. */
+static inline struct ingle_qkv_share ingle_qkv_share(const struct ingle_arg_qkv *arg,
+                                                     const struct ingle_worker *worker)
+{
+    const uint32_t T[2] = {arg->T - arg->q0, arg->T}, n = worker->count; /* rows of q; of k, v */
+    const uint64_t head = arg->D / INGLE_TILE_ROWS, tiles = arg->H * head;
+    const uint64_t blocks[2] = {ingle_part_blocks(T[0]), ingle_part_blocks(T[1])};
+    struct ingle_qkv_share ret = {.q_tiles = (uint32_t)(arg->q_gain              ? head
+                                                        : T[0] <= INGLE_FEW_ROWS ? 1
+                                                                                 : 2)};
+    /* In tiles times rows, and all times the numbers of blocks. */
+    const uint64_t cost_q = ret.q_tiles * T[0] * blocks[1], cost_kv = head * T[1] * blocks[0];
+    const uint64_t n_q = T[0] > 0 ? (tiles + ret.q_tiles - 1) / ret.q_tiles * blocks[0] : 0;
+    const uint64_t n_kv = 2 * (uint64_t)arg->Hk * blocks[1], total = n_q * cost_q + n_kv * cost_kv;
+    for (uint64_t i = 0, q = 0; n_q > 0 && i <= worker->index + 1; i++) {
+        const uint64_t until = total * i / n, before = n_kv * i / n * cost_kv;
+        const uint64_t fair = until > before ? (until - before + cost_q / 2) / cost_q : 0;
+        q = fair > q ? fair : q;
+        q = i < n && q < n_q ? q : n_q;
+        ret.q.from = ret.q.to;
+        ret.q.to = q;
+    }
+    ret.kv = ingle_share(n_kv, worker);
+    return ret;
+}
+
+/* This worker's parts of q, in tiles; returns how many. */
+static inline uint32_t ingle_qkv_parts_q(const struct ingle_arg_qkv *arg,
+                                         struct ingle_qkv_share share,
+                                         struct ingle_part ret[INGLE_PARTS_MAX])
+{
+    const uint64_t tiles = (uint64_t)arg->H * arg->D / INGLE_TILE_ROWS;
+    const uint32_t n = ingle_parts_of(share.q.from, share.q.to, arg->T - arg->q0, ret);
+    for (uint32_t p = 0; p < n; p++) {
+        const uint64_t to = ret[p].to * share.q_tiles;
+        ret[p].from *= share.q_tiles;
+        ret[p].to = to < tiles ? to : tiles;
+        ret[p].row0 += arg->q0;
+        ret[p].row1 += arg->q0;
+    }
+    return n;
+}
+
+/* This worker's parts of k and v, in heads: 2 h is K's head h, 2 h + 1 V's. */
+static inline uint32_t ingle_qkv_parts_kv(const struct ingle_arg_qkv *arg,
+                                          struct ingle_qkv_share share,
+                                          struct ingle_part ret[INGLE_PARTS_MAX])
+{
+    return ingle_parts_of(share.kv.from, share.kv.to, arg->T, ret);
 }
 
 #endif

@@ -25,7 +25,7 @@
  * and the same for values, with p_t * vscale_t and one sum_t p_t * vmin_t for all channels.
  *
  * What a row computes depends on its own position, pages and q alone. Pages hold finite numbers
- * (qkv_store.h). A q with a NaN or a component of 2^80 and more: NaN in that row and head alone. */
+ * (qkv.c). A q with a NaN or a component of 2^80 and more: NaN in that row and head alone. */
 #include <assert.h>
 #include <math.h>
 

@@ -8,6 +8,7 @@
 #include "kernels/work.h"
 
 #define LOGITS_BYTES (INGLE_HEAD_ROWS * INGLE_HEAD_COLS * sizeof(float))
+static_assert(LOGITS_BYTES <= INGLE_SCRATCH_SUMS_BYTES, "products leave them alone");
 static_assert(INGLE_HEAD_COLS % INGLE_TILE_ROWS == 0, "a part is whole tiles");
 static_assert(INGLE_HEAD_COLS % INGLE_PEAK_COLS == 0, "a part has its own peaks");
 

@@ -8,9 +8,8 @@ struct scratch {
     float x[INGLE_MM_FEW * INGLE_MM_FLOAT_COLS];
     _Alignas(64) uint8_t panel[INGLE_MM_PANEL_BYTES];
 };
-static_assert(sizeof(struct scratch) + INGLE_HEAD_ROWS * INGLE_HEAD_COLS * sizeof(float) <=
-                  INGLE_SCRATCH_BYTES,
-              "fits a worker's scratch, before what the head keeps there");
+static_assert(sizeof(struct scratch) + INGLE_SCRATCH_SUMS_BYTES <= INGLE_SCRATCH_BYTES,
+              "fits a worker's scratch");
 
 /* One panel's tiles against rows [row0, row0 + n_rows). */
 struct strip {
@@ -221,14 +220,15 @@ static void tile_few(const struct ingle_mm_isa *isa, const struct ingle_matrix *
     }
 }
 
+/* after: the tile that comes after the part's, or NULL. */
 static void tiles_few(const struct ingle_mm_isa *isa, const struct ingle_arg_matmul *arg,
-                      uint32_t i, const struct ingle_part *part)
+                      uint32_t i, const struct ingle_part *part, const uint8_t *after)
 {
     const struct ingle_matrix *w = &arg->w[i];
     struct ingle_mm_few few = {.x = arg->x, .row_end = arg->T};
     for (uint64_t tile = part->from; tile < part->to; tile++) {
         few.tile = tile_at(w, tile);
-        few.next = tile_at(w, tile + 1 < part->to ? tile + 1 : tile);
+        few.next = tile + 1 < part->to ? tile_at(w, tile + 1) : after ? after : few.tile;
         few.out = tile_out(arg, i, tile);
         tile_few(isa, w, &few);
     }
@@ -308,6 +308,8 @@ void ingle_mm_run(const struct ingle_mm_isa *isa, const struct ingle_op *op,
 {
     const struct ingle_arg_matmul *arg = &op->matmul;
     struct scratch *scratch = (struct scratch *)(void *)worker->scratch;
+    struct ingle_part parts[3][INGLE_PARTS_MAX];
+    uint32_t n[4] = {0};
     bool floats = true; /* only */
     if (arg->T == 0) {
         return;
@@ -315,6 +317,7 @@ void ingle_mm_run(const struct ingle_mm_isa *isa, const struct ingle_op *op,
     for (uint32_t i = 0; i < arg->n_w; i++) {
         assert(arg->w[i].cols == arg->x->cols);
         floats = floats && ingle_wtype_is_float(arg->w[i].type);
+        n[i] = ingle_parts(arg, i, worker, parts[i]);
     }
     if (arg->x->mode == INGLE_ACT_BF16 && !isa->bf16 && !floats) {
         ingle_matmul_ref(op, worker);
@@ -325,18 +328,17 @@ void ingle_mm_run(const struct ingle_mm_isa *isa, const struct ingle_op *op,
                arg->w[1].rows == arg->out->cols && !arg->bias[0] && !arg->bias[1]);
     }
     for (uint32_t i = 0; i < arg->n_w; i++) {
-        struct ingle_part parts[INGLE_PARTS_MAX];
-        const uint32_t n = ingle_parts(arg, i, worker, parts);
         const bool few = goes_few(isa, arg, i) && (!arg->out || goes_few(isa, arg, 1));
-        for (uint32_t p = 0; p < n; p++) {
+        const uint8_t *after = n[i + 1] > 0 ? tile_at(&arg->w[i + 1], parts[i + 1][0].from) : NULL;
+        for (uint32_t p = 0; p < n[i]; p++) {
             if (arg->out && few) {
-                glu_few(isa, arg, &parts[p]);
+                glu_few(isa, arg, &parts[i][p]);
             } else if (arg->out) {
-                glu_many(isa, arg, &parts[p], scratch);
+                glu_many(isa, arg, &parts[i][p], scratch);
             } else if (few) {
-                tiles_few(isa, arg, i, &parts[p]);
+                tiles_few(isa, arg, i, &parts[i][p], after);
             } else {
-                tiles_many(isa, arg, i, &parts[p], scratch);
+                tiles_many(isa, arg, i, &parts[i][p], scratch);
             }
         }
     }

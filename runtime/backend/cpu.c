@@ -116,13 +116,18 @@ static void barrier(struct cpu_backend *cpu, struct fetch *fetch)
     }
 }
 
+static bool is_product(const struct ingle_op *op)
+{
+    return op->kind == INGLE_K_MATMUL || op->kind == INGLE_K_QKV;
+}
+
 /* The beginning of what the worker reads in the next product of ops [i, n). */
 static struct fetch next_weights(const struct ingle_op *ops, uint32_t i, uint32_t n,
                                  const struct ingle_worker *worker)
 {
     struct ingle_weights_span span = {0};
 
-    while (i < n && ops[i].kind != INGLE_K_MATMUL) {
+    while (i < n && !is_product(&ops[i])) {
         i++;
     }
     if (i < n) {
@@ -143,7 +148,7 @@ static void walk(struct cpu_backend *cpu, const struct ingle_worker *worker)
         if (worker->count == 1) {
             continue;
         }
-        if (i == 0 || ops[i].kind == INGLE_K_MATMUL) {
+        if (i == 0 || is_product(&ops[i])) {
             fetch = next_weights(ops, i + 1, n_ops, worker);
         }
         barrier(cpu, &fetch);

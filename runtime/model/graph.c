@@ -2,13 +2,12 @@
  * to run (sched). Invariant: an op writes only buffers of this graph, except the pages named in
  * seqs. Every op is row-wise (kernels.h), so a row's result does not depend on its batch. Thread:
  * step. */
-#include "runtime/model/graph.h"
-
 #include <errno.h>
 
 #include "runtime/base/carve.h"
+#include "runtime/model/graph.h"
 
-#define OPS_PER_LAYER 10u
+#define OPS_PER_LAYER 8u
 
 static float *carve_rows(uint8_t **at, uint32_t rows, uint64_t cols)
 {
@@ -36,14 +35,12 @@ static bool attn_in_codes(const struct ingle_model *m)
 static uint64_t lay_out(struct ingle_graph *g, uint8_t *memory)
 {
     const struct ingle_model *m = g->model;
-    uint64_t hd = (uint64_t)m->H * m->D, kvd = (uint64_t)m->Hk * m->D;
+    uint64_t hd = (uint64_t)m->H * m->D;
     uint8_t *at = memory;
 
     g->x = carve_rows(&at, g->rows_max, m->E);
     g->y = carve_rows(&at, g->rows_max, m->E);
     g->q = carve_rows(&at, g->rows_max, hd);
-    g->k = carve_rows(&at, g->rows_max, kvd);
-    g->v = carve_rows(&at, g->rows_max, kvd);
     g->attn = carve_rows(&at, attn_in_codes(m) ? 0 : g->rows_max, hd);
     g->attn_room.sums = carve_rows(&at, INGLE_ATTN_ROOM_PARTS, hd + 2 * (uint64_t)m->H);
     g->attn_room.n_done =
@@ -101,67 +98,11 @@ void ingle_graph_fini(struct ingle_graph *graph)
     *graph = (struct ingle_graph){0};
 }
 
-static bool any_seal(const struct ingle_batch *batch, uint32_t group)
-{
-    for (uint32_t i = 0; i < batch->n_seqs; i++) {
-        const struct ingle_kv_seq *seq = &batch->seqs[group][i];
-
-        for (uint32_t s = seq->n_spans; s-- > 0 && seq->spans[s].open != NULL;) {
-            if (seq->spans[s].seal != 0) {
-                return true;
-            }
-        }
-    }
-    return false;
-}
-
-/* q, k and v; q only of rows from q0 on. */
-static struct ingle_op *put_qkv(struct ingle_graph *g, struct ingle_op *op,
-                                const struct ingle_layer *w, uint32_t q0)
-{
-    const struct ingle_model *m = g->model;
-    uint32_t T = g->batch.T, hd = m->H * m->D, kvd = m->Hk * m->D;
-
-    if (q0 == 0) {
-        *op++ = (struct ingle_op){.kind = INGLE_K_MATMUL,
-                                  .matmul = {.x = &g->act_qkv,
-                                             .n_w = 3,
-                                             .T = T,
-                                             .w = {w->q, w->k, w->v},
-                                             .bias = {w->q_bias, w->k_bias, w->v_bias},
-                                             .y = {g->q, g->k, g->v},
-                                             .y_stride = {hd, kvd, kvd}}};
-        return op;
-    }
-    *op++ = (struct ingle_op){.kind = INGLE_K_MATMUL,
-                              .matmul = {.x = &g->act_qkv,
-                                         .n_w = 2,
-                                         .T = T,
-                                         .w = {w->k, w->v},
-                                         .bias = {w->k_bias, w->v_bias},
-                                         .y = {g->k, g->v},
-                                         .y_stride = {kvd, kvd}}};
-    if (q0 < T) {
-        g->act_q = g->act_qkv;
-        g->act_q.rows += q0 * g->act_q.row_stride;
-        *op++ = (struct ingle_op){.kind = INGLE_K_MATMUL,
-                                  .matmul = {.x = &g->act_q,
-                                             .n_w = 1,
-                                             .T = T - q0,
-                                             .w = {w->q},
-                                             .bias = {w->q_bias},
-                                             .y = {g->q + (uint64_t)q0 * hd},
-                                             .y_stride = {hd}}};
-    }
-    return op;
-}
-
-/* A layer is 8 ops, one more when a page is sealed, one more for heads of odd sizes, and in the
- * last one one more when not all of its q are wanted. First its K and V, and its q; `add` is what
- * the layer before left to be added. */
+/* A layer is 7 ops, one more for heads of odd sizes. First its K and V, and its q of rows from q0
+ * on; `add` is what the layer before left to be added. */
 static struct ingle_op *put_kv(struct ingle_graph *g, struct ingle_op *op,
                                const struct ingle_layer *w, const float *add, const float *add_gain,
-                               bool seal, uint32_t q0)
+                               uint32_t q0)
 {
     const struct ingle_model *m = g->model;
     const struct ingle_kv_seq *seqs = g->batch.seqs[w->group];
@@ -177,29 +118,23 @@ static struct ingle_op *put_kv(struct ingle_graph *g, struct ingle_op *op,
                                        .T = T,
                                        .E = m->E,
                                        .R = T}};
-    op = put_qkv(g, op, w, q0);
-    *op++ = (struct ingle_op){.kind = INGLE_K_QKV_STORE,
-                              .qkv_store = {.q = g->q,
-                                            .k = g->k,
-                                            .v = g->v,
-                                            .q_gain = w->q_norm,
-                                            .k_gain = w->k_norm,
-                                            .rope = &m->rope[w->rope],
-                                            .seqs = seqs,
-                                            .n_seqs = g->batch.n_seqs,
-                                            .H = m->H,
-                                            .Hk = m->Hk,
-                                            .D = m->D,
-                                            .layer = w->group_layer,
-                                            .eps = m->rms_eps}};
-    if (seal) {
-        *op++ = (struct ingle_op){.kind = INGLE_K_KV_SEAL,
-                                  .kv_seal = {.seqs = seqs,
-                                              .n_seqs = g->batch.n_seqs,
-                                              .Hk = m->Hk,
-                                              .D = m->D,
-                                              .layer = w->group_layer}};
-    }
+    *op++ = (struct ingle_op){.kind = INGLE_K_QKV,
+                              .qkv = {.x = &g->act_qkv,
+                                      .w = {w->q, w->k, w->v},
+                                      .bias = {w->q_bias, w->k_bias, w->v_bias},
+                                      .T = T,
+                                      .q0 = q0,
+                                      .q = g->q,
+                                      .q_gain = w->q_norm,
+                                      .k_gain = w->k_norm,
+                                      .rope = &m->rope[w->rope],
+                                      .seqs = seqs,
+                                      .n_seqs = g->batch.n_seqs,
+                                      .H = m->H,
+                                      .Hk = m->Hk,
+                                      .D = m->D,
+                                      .layer = w->group_layer,
+                                      .eps = m->rms_eps}};
     return op;
 }
 
@@ -318,13 +253,9 @@ void ingle_graph_body(struct ingle_graph *graph)
     const struct ingle_model *m = graph->model;
     const struct ingle_batch *batch = &graph->batch;
     struct ingle_op *op = graph->ops;
-    bool seal[INGLE_GROUPS_MAX] = {false};
     const float *add_gain = NULL;
 
     ingle_assert(batch->T > 0 && batch->T <= graph->rows_max && batch->n_out <= batch->T);
-    for (uint32_t i = 0; i < m->n_groups; i++) {
-        seal[i] = any_seal(batch, i);
-    }
     *op++ = (struct ingle_op){.kind = INGLE_K_EMBED,
                               .embed = {.w = &m->token_embed,
                                         .ids = batch->ids,
@@ -336,7 +267,7 @@ void ingle_graph_body(struct ingle_graph *graph)
         bool last = l + 1 == m->L;
         uint32_t q0 = !last ? 0 : batch->n_out == 0 ? batch->T : batch->out[0];
 
-        op = put_kv(graph, op, layer, l == 0 ? NULL : graph->y, add_gain, seal[layer->group], q0);
+        op = put_kv(graph, op, layer, l == 0 ? NULL : graph->y, add_gain, q0);
         if (last && batch->n_out == 0) {
             run(graph, op);
             return;

@@ -17,7 +17,7 @@ struct ingle_graph {
     const struct ingle_model *model;
     struct ingle_backend *backend;
     uint32_t rows_max, seqs_max, head_rows_max;
-    float *x, *y, *q, *k, *v, *attn;  /* [rows_max][...] */
+    float *x, *y, *q, *attn;          /* [rows_max][...] */
     struct ingle_attn_room attn_room; /* one, because ops run one after the other */
     float *logits;                    /* [head_rows_max][V] */
     float *hidden;                    /* [head_rows_max][E]: the normed final state */
@@ -27,7 +27,6 @@ struct ingle_graph {
     float *inverse_temperature;       /* [head_rows_max] */
     uint32_t *index;                  /* [head_rows_max] */
     struct ingle_act act_qkv, act_attn, act_gate_up, act_ffn, act_head; /* what goes into .. */
-    struct ingle_act act_q; /* the rows of act_qkv whose q somebody wants, in the last layer */
     struct ingle_kv_seq *seqs_wanted; /* [seqs_max]: what the last layer attends for */
     struct ingle_batch batch;
     struct ingle_op *ops;

@@ -62,7 +62,8 @@ const struct ingle_kernels *check_table(void **state);
     X(matmul_of_gate_and_up_equals_reference)       \
     X(matmul_of_gate_and_up_is_close_to_exact_glu)  \
     X(head_equals_reference)                        \
-    X(head_statistics_are_those_of_the_whole_row)
+    X(head_statistics_are_those_of_the_whole_row)   \
+    X(qkv_equals_reference)
 
 /* The tests of each file, to be run for every table. */
 #define CHECK_TESTS(X)                                  \
@@ -90,7 +91,7 @@ const struct ingle_kernels *check_table(void **state);
     X(attn_of_long_contexts_agrees_with_plain_softmax)  \
     X(attn_of_nan_query_stays_in_its_head_when_shared)  \
     X(attn_shared_by_threads_equals_that_of_one)        \
-    X(qkv_store_keeps_pages_finite)                     \
+    X(qkv_keeps_pages_finite)                           \
     X(seal_codes_are_within_half_a_step)                \
     X(seal_of_equal_values_has_scale_one)
 
@@ -101,6 +102,7 @@ const struct ingle_kernels *check_table(void **state);
     X(packing_by_row_list_equals_packing_in_order)            \
     X(packed_size_is_near_gguf_size)                          \
     X(workers_divide_every_tile_and_row_and_know_their_first) \
+    X(workers_divide_q_k_and_v_and_know_their_first)          \
     X(matmul_reference_is_close_to_double_precision)          \
     X(half_conversions_round_to_nearest_even)                 \
     X(expf_is_close_to_exp)                                   \

@@ -100,17 +100,25 @@ void attn_of_q4_pages_is_within_tolerance(void **state)
 
 /* ---- the reference, bit for bit ----------------------------------------------------------------
  */
+static void assert_same_pages(const struct world *a, const struct world *b, uint32_t seq)
+{
+    const struct world_shape *s = &a->shape;
+    for (uint32_t j = 0; j < a->seqs[seq].n_pages; j++) {
+        const struct world_page *x = &a->seqs[seq].pages[j], *y = &b->seqs[seq].pages[j];
+        assert_memory_equal(x->sealed, y->sealed,
+                            a->n_layers * ingle_kv_layer_bytes(x->form, s->Hk, s->D));
+        assert_memory_equal(x->open, y->open,
+                            a->n_layers * ingle_kv_layer_bytes(INGLE_KV_OPEN, s->Hk, s->D));
+    }
+}
+
 static void assert_same_world(const struct world *a, const struct world *b)
 {
     const struct world_shape *s = &a->shape;
     for (uint32_t i = 0; i < s->n_seqs; i++) {
         const struct world_seq *x = &a->seqs[i], *y = &b->seqs[i];
         check_same_floats(x->out, y->out, (uint64_t)x->tokens * s->H * s->D, "attention");
-        for (uint32_t j = 0; j < x->n_pages; j++) {
-            const struct world_page *page = &x->pages[j];
-            assert_memory_equal(page->sealed, y->pages[j].sealed,
-                                a->n_layers * ingle_kv_layer_bytes(page->form, s->Hk, s->D));
-        }
+        assert_same_pages(a, b, i);
     }
 }
 
@@ -123,6 +131,7 @@ static struct world_shape random_shape(struct check_rng *rng)
 {
     static const uint32_t G[] = {1, 2, 3, 7, 5, 26}, D[] = {16, 32, 48, 64, 64, 80, 128, 256};
     static const uint32_t window[] = {0, 0, 1, 9, 64, 100}, chunk[] = {1, 17, 64, 65, 200};
+    static const uint32_t type[] = {INGLE_W_F32, INGLE_W_Q8_0, INGLE_W_Q4_1, INGLE_W_Q5_0};
     struct world_shape s = {.seed = check_u32(rng)};
     s.Hk = 1 + check_u32(rng) % 3;
     s.H = s.Hk * pick(rng, G, 6);
@@ -136,6 +145,9 @@ static struct world_shape random_shape(struct check_rng *rng)
     s.tokens = 1 + check_u32(rng) % 180;
     s.chunk_min = pick(rng, chunk, 5);
     s.chunk_max = s.chunk_min + check_u32(rng) % 70;
+    s.outlier = check_u32(rng) % 2 ? 3.0f : 0.0f;
+    s.mode = INGLE_ACT_F32 + check_u32(rng) % 3;
+    s.type = pick(rng, type, 4);
     return s;
 }
 
@@ -304,22 +316,24 @@ void attn_of_any_bytes_returns(void **state)
 
 void attn_of_nan_query_is_nan_in_its_head_only(void **state)
 {
-    struct world_shape shape = smol;
     static const float bad[] = {NAN, INFINITY, -0x1p80f};
+    const uint64_t row = (uint64_t)smol.H * smol.D, at = 130 * row + 4 * smol.D;
     for (uint32_t round = 0; round < 3; round++) {
-        struct world good, w;
-        uint64_t row = (uint64_t)shape.H * shape.D, at = 130 * row + 4 * shape.D;
-        world_init(&good, &shape);
-        world_init(&w, &shape);
-        w.seqs[0].q[at + 17 * round] = bad[round];
-        world_run(&good, check_table(state), 1, 200);
-        world_run(&w, check_table(state), 1, 200);
-        for (uint32_t c = 0; c < shape.D; c++) {
-            assert_true(isnan(w.seqs[0].out[at + c]));
-            w.seqs[0].out[at + c] = good.seqs[0].out[at + c];
+        struct ingle_op ops[WORLD_OPS];
+        struct world w;
+        world_init(&w, &smol);
+        world_ops(&w, 1, 0, smol.tokens, ops);
+        check_run(check_table(state), &ops[WORLD_QKV], 1);
+        check_run(check_table(state), &ops[WORLD_ATTN], 1);
+        float *good = w.seqs[0].out;
+        memcpy(good, w.out, smol.tokens * row * sizeof(*good));
+        w.q[at + 17 * round] = bad[round];
+        check_run(check_table(state), &ops[WORLD_ATTN], 1);
+        for (uint32_t c = 0; c < smol.D; c++) {
+            assert_true(isnan(w.out[at + c]));
+            w.out[at + c] = good[at + c];
         }
-        assert_same_world(&good, &w);
-        world_fini(&good);
+        check_same_floats(w.out, good, smol.tokens * row, "attention beside a NaN");
         world_fini(&w);
     }
 }
@@ -519,24 +533,65 @@ void attn_shared_by_threads_equals_that_of_one(void **state)
     world_fini(&w);
 }
 
-/* ---- store and seal ----------------------------------------------------------------------------
+/* ---- q, k, v, and the seal ---------------------------------------------------------------------
  */
-void qkv_store_keeps_pages_finite(void **state)
+/* With every cut of the rows among workers, whichever comes first, and q of the last rows only. */
+void qkv_equals_reference(void **state)
+{
+    static const uint32_t tokens[] = {1, 3, 16, 17, 63, 200, 600};
+    struct check_rng rng = {29};
+    for (uint32_t round = 0; round < 42; round++) {
+        struct world_shape shape = random_shape(&rng);
+        struct ingle_op ops[2][WORLD_OPS];
+        struct world w[2];
+        shape.tokens = tokens[round % 7];
+        shape.H = shape.H > 26 ? shape.Hk * 7 : shape.H;
+        for (uint32_t i = 0; i < 2; i++) {
+            world_init(&w[i], &shape);
+        }
+        for (uint32_t from = 0, to; from < shape.tokens; from = to) {
+            to = from + 1 + check_u32(&rng) % shape.tokens;
+            for (uint32_t i = 0; i < 2; i++) {
+                world_ops(&w[i], ~0u, from, to, ops[i]);
+            }
+            const uint32_t T = ops[0][WORLD_QKV].qkv.T, row = shape.H * shape.D;
+            const uint32_t q0 = round % 3 == 0 ? check_u32(&rng) % (T + 1) : 0;
+            ops[0][WORLD_QKV].qkv.q0 = q0;
+            memset(w[0].q, 0xff, sizeof(float) * T * row);
+            run_shuffled(check_table(state), &ops[0][WORLD_QKV], 1 + check_u32(&rng) % 16, &rng);
+            check_run(ingle_kernels_ref(), &ops[1][WORLD_QKV], 1);
+            memset(w[1].q, 0xff, sizeof(float) * q0 * row);
+            check_same_floats(w[0].q, w[1].q, (uint64_t)T * row, "q");
+        }
+        for (uint32_t i = 0; i < shape.n_seqs; i++) {
+            assert_same_pages(&w[0], &w[1], i);
+        }
+        world_fini(&w[0]);
+        world_fini(&w[1]);
+    }
+}
+
+/* By biases: what the product makes of good rows and bad weights. */
+void qkv_keeps_pages_finite(void **state)
 {
     struct world_shape shape = smol;
     static const float bad[] = {NAN, INFINITY, -INFINITY, 1e30f};
     static const float kept[] = {65504.0f, 65504.0f, -65504.0f, 65504.0f};
     struct world w;
     shape.tokens = 4;
+    shape.n_rot = 0;
+    shape.outlier = 1.0f;
     world_init(&w, &shape);
     for (uint32_t i = 0; i < 4; i++) {
-        w.seqs[0].v[(uint64_t)i * shape.Hk * shape.D + 5] = bad[i];
+        w.bias[1][5 + i] = w.bias[2][5 + i] = bad[i];
     }
     world_step(&w, check_table(state), 1, 1, 0, 3);
-    for (uint32_t i = 0; i < 3; i++) {
+    for (uint32_t i = 0; i < 3 * 4; i++) {
         struct ingle_kv_rows rows =
             ingle_kv_rows_at(w.seqs[0].pages[0].open, shape.Hk, shape.D, w.layer, 0);
-        assert_float_equal(ingle_f32_of_f16(rows.v[i * shape.D + 5]), kept[i], 0);
+        uint32_t at = i / 4 * shape.D + 5 + i % 4;
+        assert_float_equal(ingle_f32_of_f16(rows.k[at]), kept[i % 4], 0);
+        assert_float_equal(ingle_f32_of_f16(rows.v[at]), kept[i % 4], 0);
     }
     world_fini(&w);
 }
@@ -558,15 +613,34 @@ static void assert_close_code(uint16_t value, uint16_t scale, uint16_t min, uint
     assert_true(fabsf(x - back) <= step * 0.5001f + fabsf(x) * 1e-6f);
 }
 
+/* Seal a page without new rows, as a chunk that ends before the batch's row. */
 static void run_seal(const struct ingle_kernels *table, uint8_t *open, uint8_t *sealed,
                      uint32_t form, uint32_t D, uint32_t n)
 {
-    struct ingle_kv_span span = {
-        .open = open, .sealed = sealed, .n_tokens = (uint16_t)n, .form = (uint8_t)form, .seal = 1};
-    struct ingle_kv_seq seq = {.spans = &span, .n_spans = 1};
-    struct ingle_op op = {.kind = INGLE_K_KV_SEAL,
-                          .kv_seal = {.seqs = &seq, .n_seqs = 1, .Hk = 1, .D = D}};
-    check_run(table, &op, 1);
+    struct check_rng rng = {31};
+    struct ingle_act x = check_act(INGLE_ACT_F32, 1, 16);
+    struct ingle_matrix w = check_matrix(&rng, INGLE_W_F32, D, 16);
+    uint8_t *next = check_alloc(ingle_kv_layer_bytes(INGLE_KV_OPEN, 1, D));
+    float *q = check_alloc(D * sizeof(*q));
+    struct ingle_kv_span spans[2] = {
+        {.open = open, .sealed = sealed, .n_tokens = (uint16_t)n, .form = (uint8_t)form, .seal = 1},
+        {.open = next, .base = n, .n_tokens = 1, .form = (uint8_t)form}};
+    struct ingle_kv_seq seq = {.spans = spans, .n_spans = 2, .n_rows = 1, .pos0 = n};
+    struct ingle_op op = {.kind = INGLE_K_QKV,
+                          .qkv = {.x = &x,
+                                  .w = {w, w, w},
+                                  .T = 1,
+                                  .q = q,
+                                  .seqs = &seq,
+                                  .n_seqs = 1,
+                                  .H = 1,
+                                  .Hk = 1,
+                                  .D = D}};
+    check_run(table, &op, 3);
+    check_free(x.rows);
+    check_free(w.data);
+    check_free(next);
+    check_free(q);
 }
 
 /* From tiny spreads (subnormal scales) to the whole range of f16, and pages of every length. */

@@ -170,6 +170,94 @@ void workers_divide_every_tile_and_row_and_know_their_first(void **state)
     check_free(place);
 }
 
+/* The same of q, k and v: tiles of q of rows from q0 on, and heads of k and v. */
+static void check_qkv_division(const struct ingle_op *op, uint32_t workers)
+{
+    enum {
+        TILES = 64,
+        ROWS = 256
+    };
+    static uint8_t done[2][TILES][ROWS];
+    const struct ingle_arg_qkv *arg = &op->qkv;
+    const uint32_t head = arg->D / INGLE_TILE_ROWS, block = INGLE_ROWS_LEAST * 2;
+    uint64_t most = 0, all = 0, mine;
+    memset(done, 0, sizeof done);
+    for (uint32_t index = 0; index < workers; index++, all += mine) {
+        const struct ingle_worker worker = {index, workers, NULL};
+        const struct ingle_qkv_share share = ingle_qkv_share(arg, &worker);
+        struct ingle_part parts[2][INGLE_PARTS_MAX];
+        const uint32_t n[2] = {ingle_qkv_parts_q(arg, share, parts[0]),
+                               ingle_qkv_parts_kv(arg, share, parts[1])};
+        struct ingle_weights_span span = ingle_op_weights(op, &worker);
+        mine = 0;
+        for (uint32_t i = 0; i < 2; i++) {
+            assert_true(n[i] <= INGLE_PARTS_MAX);
+            for (uint32_t p = 0; p < n[i]; p++) {
+                const struct ingle_part *part = &parts[i][p];
+                assert_true(part->from < part->to && part->row0 < part->row1);
+                assert_true(i == 1 || !arg->q_gain ||
+                            (part->from % head == 0 && part->to % head == 0));
+                for (uint64_t at = part->from; at < part->to; at++) {
+                    for (uint32_t row = part->row0; row < part->row1; row++) {
+                        assert_int_equal(done[i][at][row]++, 0);
+                        mine += i == 0 ? 1 : head;
+                    }
+                }
+            }
+        }
+        if (n[0] + n[1] == 0) {
+            assert_int_equal(span.bytes, 0);
+        } else {
+            uint64_t k = (parts[1][0].from + 1) / 2 * head, v = parts[1][0].from / 2 * head;
+            bool key = parts[1][0].from % 2 == 0 || parts[1][0].to - parts[1][0].from > 1;
+            uint64_t bytes = ingle_tile_shape(arg->w[0].type, arg->w[0].cols).bytes;
+            assert_ptr_equal(span.at, n[0] > 0 ? arg->w[0].data + parts[0][0].from * bytes
+                                      : key    ? arg->w[1].data + k * bytes
+                                               : arg->w[2].data + v * bytes);
+            assert_true(span.bytes >= bytes);
+        }
+        most = mine > most ? mine : most;
+    }
+    for (uint32_t row = 0; row < arg->T; row++) {
+        for (uint32_t tile = 0; tile < arg->H * head; tile++) {
+            assert_int_equal(done[0][tile][row], row >= arg->q0);
+        }
+        for (uint32_t at = 0; at < 2 * arg->Hk; at++) {
+            assert_int_equal(done[1][at][row], 1);
+        }
+    }
+    /* Not more than an even share by a head and a strip of q, in a block of rows. */
+    const uint32_t strip = arg->q_gain || head > 2 ? head : 2;
+    assert_true(most <=
+                all / workers + (uint64_t)(head + strip) * (arg->T < block ? arg->T : block));
+}
+
+void workers_divide_q_k_and_v_and_know_their_first(void **state)
+{
+    static const uint32_t shapes[][3] = {
+        {9, 3, 64}, {14, 2, 64}, {4, 1, 256}, {1, 1, 16}, {6, 6, 48}};
+    static const uint32_t tokens[] = {1, 2, 16, 17, 127, 128, 200, 256};
+    uint8_t *place = check_alloc(ingle_pack_bytes(INGLE_W_Q4_K, 1024, 512));
+    const float gain = 1.0f;
+    (void)state;
+    for (uint32_t i = 0; i < 8 * sizeof shapes / sizeof shapes[0]; i++) {
+        const uint32_t *shape = shapes[i / 8], T = tokens[i % 8];
+        const struct ingle_matrix q = {INGLE_W_Q4_K, shape[0] * shape[2], 512, place};
+        const struct ingle_matrix kv = {INGLE_W_Q4_K, shape[1] * shape[2], 512, place};
+        struct ingle_op op = {
+            .kind = INGLE_K_QKV,
+            .qkv = {.w = {q, kv, kv}, .T = T, .H = shape[0], .Hk = shape[1], .D = shape[2]}};
+        for (uint32_t k = 0; k < 8; k++) {
+            op.qkv.q0 = k % 4 == 0 ? 0 : k % 4 == 1 ? T - 1 : k % 4 == 2 ? T : T / 2;
+            op.qkv.q_gain = k < 4 ? NULL : &gain;
+            for (uint32_t workers = 1; workers <= 67; workers += 3) {
+                check_qkv_division(&op, workers);
+            }
+        }
+    }
+    check_free(place);
+}
+
 void half_conversions_round_to_nearest_even(void **state)
 {
     (void)state;

@@ -7,12 +7,12 @@
 
 static const struct {
     const char *isa;
-    ingle_op_fn *matmul, *head;
+    ingle_op_fn *matmul, *qkv, *head;
     ingle_row_stat_fn *row_stat;
 } twins[] = {
-    {"avxvnni-evex", ingle_matmul_avxvnni_evex, ingle_head_avxvnni_evex,
+    {"avxvnni-evex", ingle_matmul_avxvnni_evex, ingle_qkv_avxvnni_evex, ingle_head_avxvnni_evex,
      ingle_row_stat_avxvnni_evex},
-    {"amx-emulated", ingle_matmul_amx_emulated, ingle_head_amx_emulated,
+    {"amx-emulated", ingle_matmul_amx_emulated, ingle_qkv_amx_emulated, ingle_head_amx_emulated,
      ingle_row_stat_amx_emulated},
 };
 
@@ -32,6 +32,7 @@ uint32_t check_twins(const struct ingle_kernels *ret[])
         twin_tables[i] = *base;
         twin_tables[i].isa = twins[i].isa;
         twin_tables[i].op[INGLE_K_MATMUL] = twins[i].matmul;
+        twin_tables[i].op[INGLE_K_QKV] = twins[i].qkv;
         twin_tables[i].op[INGLE_K_HEAD] = twins[i].head;
         twin_tables[i].row_stat = twins[i].row_stat;
         ret[i] = &twin_tables[i];

@@ -1,14 +1,14 @@
 /* Builds and runs the world of check_world.h. Everything comes from the seed; nothing is shared. */
-#include "tests/unit/kernels/check_world.h"
-
 #include <math.h>
 #include <string.h>
 
 #include "kernels/kvpage.h"
+#include "tests/unit/kernels/check_world.h"
 
 enum {
     S = INGLE_PAGE_TOKENS,
     HI = 64,
+    E = 64, /* columns of the product with q, k and v */
     LAYERS = 2
 };
 
@@ -77,19 +77,57 @@ static void cut_pages(struct world *w, struct world_seq *seq, struct check_rng *
     }
 }
 
+/* Biases are there where one channel has one. */
+static void fill_matrices(struct world *w, struct check_rng *random)
+{
+    const struct world_shape *s = &w->shape;
+    for (uint32_t i = 0; i < 3; i++) {
+        uint32_t rows = (i == 0 ? s->H : s->Hk) * s->D;
+        w->w[i] = check_matrix(random, s->type, rows, E);
+        w->bias[i] = s->outlier != 0.0f ? check_alloc(rows * sizeof(float)) : NULL;
+    }
+    for (uint32_t i = s->D - 2; w->bias[1] && i < s->Hk * s->D; i += s->D) {
+        w->bias[1][i] = s->outlier;
+    }
+}
+
+/* What the product makes of all tokens. */
+static void fill_products(const struct world *w, const struct world_seq *seq)
+{
+    const struct world_shape *s = &w->shape;
+    struct ingle_act x = {
+        .mode = s->mode, .cols = E, .row_stride = ingle_act_row_bytes(s->mode, E), .rows = seq->x};
+    const struct ingle_op op = {.kind = INGLE_K_MATMUL,
+                                .matmul = {.x = &x,
+                                           .n_w = 3,
+                                           .T = seq->tokens,
+                                           .w = {w->w[0], w->w[1], w->w[2]},
+                                           .bias = {w->bias[0], w->bias[1], w->bias[2]},
+                                           .y = {seq->q, seq->k, seq->v},
+                                           .y_stride = {s->H * s->D, s->Hk * s->D, s->Hk * s->D}}};
+    check_run(ingle_kernels_ref(), &op, 1);
+}
+
 static void fill_seq(struct world *w, struct world_seq *seq, uint32_t tokens,
                      struct check_rng *random)
 {
     const struct world_shape *s = &w->shape;
     uint32_t q_row = s->H * s->D, k_row = s->Hk * s->D;
-    seq->tokens = tokens;
-    seq->q = get_normal((uint64_t)tokens * q_row, random);
-    seq->k = get_normal((uint64_t)tokens * k_row, random);
-    seq->v = get_normal((uint64_t)tokens * k_row, random);
-    seq->out = get_floats((uint64_t)tokens * q_row);
-    for (uint32_t i = 0; i < tokens * k_row; i++) {
-        seq->k[i] += i % s->D == s->D - 2 ? s->outlier : 0.0f;
+    float *x = get_normal((uint64_t)tokens * E, random);
+    struct ingle_act act = check_act(s->mode, tokens, E);
+    const struct ingle_op op = {.kind = INGLE_K_QUANT, .quant = {.x = x, .out = &act, .T = tokens}};
+    for (uint32_t i = 0; i < tokens * E; i++) {
+        x[i] *= 0.125f; /* so that sums of E products are about normal */
     }
+    check_run(ingle_kernels_ref(), &op, 1);
+    check_free(x);
+    seq->tokens = tokens;
+    seq->x = act.rows;
+    seq->q = get_floats((uint64_t)tokens * q_row);
+    seq->k = get_floats((uint64_t)tokens * k_row);
+    seq->v = get_floats((uint64_t)tokens * k_row);
+    seq->out = get_floats((uint64_t)tokens * q_row);
+    fill_products(w, seq);
     cut_pages(w, seq, random);
 }
 
@@ -102,6 +140,7 @@ void world_init(struct world *w, const struct world_shape *shape)
     w->n_layers = LAYERS;
     w->layer = LAYERS - 1;
     fill_rope(w);
+    fill_matrices(w, &random);
     w->q_gain = get_normal(shape->D, &random);
     w->k_gain = get_normal(shape->D, &random);
     assert_true(shape->n_seqs <= WORLD_SEQS_MAX);
@@ -111,8 +150,7 @@ void world_init(struct world *w, const struct world_shape *shape)
         w->spans[i] = check_alloc(w->seqs[i].n_pages * sizeof(*w->spans[i]));
     }
     w->q = get_floats(rows * shape->H * shape->D);
-    w->k = get_floats(rows * shape->Hk * shape->D);
-    w->v = get_floats(rows * shape->Hk * shape->D);
+    w->x = check_act(shape->mode, (uint32_t)rows, E);
     w->out = get_floats(rows * shape->H * shape->D);
     w->room.sums = check_alloc(sizeof(float) * INGLE_ATTN_ROOM_PARTS * shape->H * (shape->D + 2));
     w->room.n_done = check_alloc(sizeof(*w->room.n_done) * INGLE_ATTN_ROOM_PARTS * shape->Hk);
@@ -127,6 +165,7 @@ void world_fini(struct world *w)
             check_free(seq->pages[j].sealed);
         }
         check_free(seq->pages);
+        check_free(seq->x);
         check_free(seq->q);
         check_free(seq->k);
         check_free(seq->v);
@@ -137,9 +176,14 @@ void world_fini(struct world *w)
     check_free(w->rope_hi);
     check_free(w->q_gain);
     check_free(w->k_gain);
+    for (uint32_t i = 0; i < 3; i++) {
+        check_free(w->w[i].data);
+        if (w->bias[i]) {
+            check_free(w->bias[i]);
+        }
+    }
+    check_free(w->x.rows);
     check_free(w->q);
-    check_free(w->k);
-    check_free(w->v);
     check_free(w->out);
     check_free(w->room.sums);
     check_free(w->room.n_done);
@@ -177,24 +221,22 @@ static void make_ops(struct world *w, struct ingle_op ret_ops[WORLD_OPS])
 {
     const struct world_shape *s = &w->shape;
     const struct ingle_rope *rope = s->n_rot != 0 ? &w->rope : NULL;
-    ret_ops[WORLD_STORE] = (struct ingle_op){.kind = INGLE_K_QKV_STORE,
-                                             .qkv_store = {.q = w->q,
-                                                           .k = w->k,
-                                                           .v = w->v,
-                                                           .rope = rope,
-                                                           .seqs = w->batch,
-                                                           .q_gain = s->norm ? w->q_gain : NULL,
-                                                           .k_gain = s->norm ? w->k_gain : NULL,
-                                                           .n_seqs = w->n_batch,
-                                                           .H = s->H,
-                                                           .Hk = s->Hk,
-                                                           .D = s->D,
-                                                           .layer = w->layer,
-                                                           .eps = 1e-6f}};
-    ret_ops[WORLD_SEAL] = (struct ingle_op){
-        .kind = INGLE_K_KV_SEAL,
-        .kv_seal = {
-            .seqs = w->batch, .n_seqs = w->n_batch, .Hk = s->Hk, .D = s->D, .layer = w->layer}};
+    ret_ops[WORLD_QKV] = (struct ingle_op){.kind = INGLE_K_QKV,
+                                           .qkv = {.x = &w->x,
+                                                   .w = {w->w[0], w->w[1], w->w[2]},
+                                                   .bias = {w->bias[0], w->bias[1], w->bias[2]},
+                                                   .T = ingle_kv_batch_rows(w->batch, w->n_batch),
+                                                   .q = w->q,
+                                                   .q_gain = s->norm ? w->q_gain : NULL,
+                                                   .k_gain = s->norm ? w->k_gain : NULL,
+                                                   .rope = rope,
+                                                   .seqs = w->batch,
+                                                   .n_seqs = w->n_batch,
+                                                   .H = s->H,
+                                                   .Hk = s->Hk,
+                                                   .D = s->D,
+                                                   .layer = w->layer,
+                                                   .eps = 1e-6f}};
     ret_ops[WORLD_ATTN] = (struct ingle_op){.kind = INGLE_K_ATTN,
                                             .attn = {.q = w->q,
                                                      .out = w->out,
@@ -213,9 +255,7 @@ static void make_ops(struct world *w, struct ingle_op ret_ops[WORLD_OPS])
 /* Rows [from, end) of sequence i join the batch. */
 static void put_seq(struct world *w, uint32_t i, uint32_t from, uint32_t end)
 {
-    const struct world_shape *s = &w->shape;
     const struct world_seq *seq = &w->seqs[i];
-    uint64_t q_row = (uint64_t)s->H * s->D, k_row = (uint64_t)s->Hk * s->D;
     uint32_t row = ingle_kv_batch_rows(w->batch, w->n_batch);
     struct ingle_kv_seq *in = &w->batch[w->n_batch];
 
@@ -223,9 +263,8 @@ static void put_seq(struct world *w, uint32_t i, uint32_t from, uint32_t end)
     *in = (struct ingle_kv_seq){.row0 = row, .n_rows = end - from, .pos0 = from};
     in->n_spans = fill_spans(w, seq, from, end, w->spans[i]);
     in->spans = w->spans[i];
-    memcpy(w->q + row * q_row, seq->q + from * q_row, sizeof(float) * in->n_rows * q_row);
-    memcpy(w->k + row * k_row, seq->k + from * k_row, sizeof(float) * in->n_rows * k_row);
-    memcpy(w->v + row * k_row, seq->v + from * k_row, sizeof(float) * in->n_rows * k_row);
+    memcpy(w->x.rows + row * w->x.row_stride, seq->x + from * w->x.row_stride,
+           in->n_rows * w->x.row_stride);
 }
 
 void world_ops(struct world *w, uint32_t mask, uint32_t from, uint32_t to,
@@ -256,8 +295,7 @@ void world_store(struct world *w, const struct ingle_kernels *kernels)
 {
     struct ingle_op ops[WORLD_OPS];
     world_ops(w, ~0u, 0, w->shape.tokens, ops);
-    check_run(kernels, &ops[WORLD_STORE], 1);
-    check_run(kernels, &ops[WORLD_SEAL], 1);
+    check_run(kernels, &ops[WORLD_QKV], 1);
 }
 
 void world_step(struct world *w, const struct ingle_kernels *kernels, uint32_t n_workers,

@@ -1,7 +1,7 @@
 /* A small world for the KV kernels: one or more sequences, their chunks and pages, run step by step
- * as the runtime does (store, seal, attend), with any cut of the prefill and any number of workers.
- * Open pages are overwritten with garbage once they are sealed, and pages out of the window lose
- * their pointers, so a kernel that reads what it may not shows. */
+ * as the runtime does (q, k and v into pages, attend), with any cut of the prefill and any number
+ * of workers. Open pages are overwritten with garbage once they are sealed, and pages out of the
+ * window lose their pointers, so a kernel that reads what it may not shows. */
 #ifndef INGLE_TESTS_UNIT_KERNELS_CHECK_WORLD_H
 #define INGLE_TESTS_UNIT_KERNELS_CHECK_WORLD_H
 #include "tests/unit/kernels/check.h"
@@ -18,7 +18,9 @@ struct world_shape {
     bool norm;               /* q and k gains */
     uint32_t n_seqs, tokens; /* tokens of the first sequence; the others are shorter */
     uint32_t chunk_min, chunk_max;
-    float outlier; /* bias of one slowly turning K channel, as Qwen has */
+    float outlier;            /* bias of one slowly turning K channel, as Qwen has */
+    enum ingle_act_mode mode; /* of what q, k and v are made from, */
+    enum ingle_wtype type;    /* and by which matrices */
     uint64_t seed;
     bool keep_open; /* leave sealed pages' open rows alone: for the benchmark */
 };
@@ -32,7 +34,8 @@ struct world_page {
 struct world_seq {
     uint32_t tokens, n_pages;
     struct world_page *pages;
-    float *q, *k, *v; /* [tokens][..], as the projection made them */
+    uint8_t *x;       /* [tokens] activation rows */
+    float *q, *k, *v; /* [tokens][..], as the product makes them: the reference's */
     float *out;       /* [tokens][H*D] */
 };
 
@@ -42,8 +45,11 @@ struct world {
     struct ingle_rope rope;
     float *rope_lo, *rope_hi, *q_gain, *k_gain;
     struct world_seq seqs[WORLD_SEQS_MAX];
+    struct ingle_matrix w[3]; /* of q, k, v */
+    float *bias[3];
     /* One step's batch. */
-    float *q, *k, *v, *out;
+    struct ingle_act x;
+    float *q, *out;
     uint32_t n_batch, who[WORLD_SEQS_MAX];
     struct ingle_kv_seq batch[WORLD_SEQS_MAX];
     struct ingle_kv_span *spans[WORLD_SEQS_MAX];
@@ -56,8 +62,7 @@ void world_fini(struct world *world);
 /* The step that adds positions [from, to) of the sequences in `mask`: fill the batch, make its ops.
  */
 enum {
-    WORLD_STORE,
-    WORLD_SEAL,
+    WORLD_QKV,
     WORLD_ATTN,
     WORLD_OPS
 };
@@ -67,7 +72,7 @@ void world_ops(struct world *world, uint32_t mask, uint32_t from, uint32_t to,
 /* The step that adds the last `rows` positions of every sequence that has as many. */
 void world_last_ops(struct world *world, uint32_t rows, struct ingle_op ret_ops[WORLD_OPS]);
 
-/* Store and seal all positions of all sequences; nothing is attended. */
+/* All positions of all sequences into pages; nothing is attended. */
 void world_store(struct world *world, const struct ingle_kernels *kernels);
 
 /* Run a step. */

@@ -6,11 +6,11 @@
 #include "kernels/kernels.h"
 
 /* matmul_avxvnni.c in AVX-512's encoding of the same instructions. */
-ingle_op_fn ingle_matmul_avxvnni_evex, ingle_head_avxvnni_evex;
+ingle_op_fn ingle_matmul_avxvnni_evex, ingle_qkv_avxvnni_evex, ingle_head_avxvnni_evex;
 ingle_row_stat_fn ingle_row_stat_avxvnni_evex;
 
 /* matmul_amx.c with the tile instructions emulated (amx_emulated.h). */
-ingle_op_fn ingle_matmul_amx_emulated, ingle_head_amx_emulated;
+ingle_op_fn ingle_matmul_amx_emulated, ingle_qkv_amx_emulated, ingle_head_amx_emulated;
 ingle_row_stat_fn ingle_row_stat_amx_emulated;
 
 #endif
