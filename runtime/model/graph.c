@@ -2,10 +2,11 @@
  * to run (sched). Invariant: an op writes only buffers of this graph, except the pages named in
  * seqs. Every op is row-wise (kernels.h), so a row's result does not depend on its batch. Thread:
  * step. */
+#include "runtime/model/graph.h"
+
 #include <errno.h>
 
 #include "runtime/base/carve.h"
-#include "runtime/model/graph.h"
 
 #define OPS_PER_LAYER 8u
 

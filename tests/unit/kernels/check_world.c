@@ -1,9 +1,10 @@
 /* Builds and runs the world of check_world.h. Everything comes from the seed; nothing is shared. */
+#include "tests/unit/kernels/check_world.h"
+
 #include <math.h>
 #include <string.h>
 
 #include "kernels/kvpage.h"
-#include "tests/unit/kernels/check_world.h"
 
 enum {
     S = INGLE_PAGE_TOKENS,
