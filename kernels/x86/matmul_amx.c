@@ -208,6 +208,29 @@ INGLE_INLINE void take(const struct form form, const struct sums *sums, const ui
     }
 }
 
+/* Where sums will be written in some blocks' time, a row with each of the last 16 blocks. The core
+ * that read those lines last has them otherwise, and a store that waits for it holds up the tiles'
+ * stores behind it. */
+struct ahead {
+    const float *y; /* NULL: they stay here */
+    uint64_t stride;
+};
+
+INGLE_INLINE struct ahead ahead_of(const struct ingle_mm_group *group, uint32_t row, uint32_t p)
+{
+    const struct ingle_mm_out *out = &group->out[p];
+    return group->out ? (struct ahead){out->y + (group->row + row) * out->stride, out->stride}
+                      : (struct ahead){0};
+}
+
+INGLE_INLINE void ahead_fetch(struct ahead *ahead, uint32_t left)
+{
+    if (ahead->y && left <= GROUP) {
+        __builtin_prefetch(ahead->y, 1, 3);
+        ahead->y += ahead->stride;
+    }
+}
+
 INGLE_INLINE void group_panel(const struct form form, const struct ingle_mm_group *group)
 {
     const struct rows rows = {.panel = group->panel,
@@ -230,6 +253,7 @@ INGLE_INLINE void group_panel(const struct form form, const struct ingle_mm_grou
         const uint32_t row = k * GROUP < rows.last ? k * GROUP : rows.last;
         for (uint32_t p = 0; p < PAIR; p++) {
             const uint8_t *x = rows.x + row * rows.stride;
+            struct ahead ahead = ahead_of(group, row, p);
             const float(*d)[2][16] = rows.panel->d[p], (*m)[16] = rows.panel->m[p];
             const float *from = group->acc + (PAIR * (uint64_t)row + p) * 16;
             __m512 acc[GROUP];
@@ -239,6 +263,7 @@ INGLE_INLINE void group_panel(const struct form form, const struct ingle_mm_grou
                     group->first ? _mm512_setzero_ps() : _mm512_load_ps(from + (PAIR * r) * 16);
             }
             for (uint32_t b = rows.n; b > 0; b--) {
+                ahead_fetch(&ahead, b);
                 multiply(form, place.x, rows.stride, place.w, next);
                 place_next(&rows, &place);
                 take(form, now, x, rows.stride, *d, *m, acc);
