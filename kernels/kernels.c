@@ -67,34 +67,36 @@ static struct ingle_weights_span tiles_span(const struct ingle_matrix *w, uint64
                                        .bytes = ((to < tiles ? to : tiles) - from) * bytes};
 }
 
-static struct ingle_weights_span weights_of_matmul(const struct ingle_arg_matmul *arg,
+static struct ingle_weights_span weights_of_matmul(const struct ingle_op *op,
                                                    const struct ingle_worker *worker)
 {
+    const struct ingle_arg_matmul *arg = &op->matmul;
     uint64_t width = arg->out ? 2 : 1; /* tiles of a unit */
 
     for (uint32_t i = 0; i < arg->n_w; i++) {
         struct ingle_part parts[INGLE_PARTS_MAX];
-        if (ingle_parts(arg, i, worker, parts) > 0) {
+        if (ingle_parts(op, i, worker, parts) > 0) {
             return tiles_span(&arg->w[i], parts[0].from * width, parts[0].to * width);
         }
     }
     return (struct ingle_weights_span){0};
 }
 
-static struct ingle_weights_span weights_of_qkv(const struct ingle_arg_qkv *arg,
+static struct ingle_weights_span weights_of_qkv(const struct ingle_op *op,
                                                 const struct ingle_worker *worker)
 {
-    struct ingle_qkv_share share = ingle_qkv_share(arg, worker);
+    const struct ingle_arg_qkv *arg = &op->qkv;
     uint64_t head = arg->D / INGLE_TILE_ROWS;
-    struct ingle_part parts[INGLE_PARTS_MAX];
+    struct ingle_qkv_parts parts;
 
-    if (ingle_qkv_parts_q(arg, share, parts) > 0) {
-        return tiles_span(&arg->w[0], parts[0].from, parts[0].to);
+    ingle_qkv_parts(op, worker, &parts);
+    if (parts.n_q > 0) {
+        return tiles_span(&arg->w[0], parts.q[0].from, parts.q[0].to);
     }
-    if (ingle_qkv_parts_kv(arg, share, parts) > 0) { /* heads of k and v in turn */
-        uint64_t from = (parts[0].from + 1) / 2, to = (parts[0].to + 1) / 2;
+    if (parts.n_kv > 0) { /* heads of k and v in turn */
+        uint64_t from = (parts.kv[0].from + 1) / 2, to = (parts.kv[0].to + 1) / 2;
         return from < to ? tiles_span(&arg->w[1], from * head, to * head)
-                         : tiles_span(&arg->w[2], parts[0].from / 2 * head, to * head);
+                         : tiles_span(&arg->w[2], parts.kv[0].from / 2 * head, to * head);
     }
     return (struct ingle_weights_span){0};
 }
@@ -103,10 +105,10 @@ struct ingle_weights_span ingle_op_weights(const struct ingle_op *op,
                                            const struct ingle_worker *worker)
 {
     if (op->kind == INGLE_K_MATMUL) {
-        return weights_of_matmul(&op->matmul, worker);
+        return weights_of_matmul(op, worker);
     }
     if (op->kind == INGLE_K_QKV) {
-        return weights_of_qkv(&op->qkv, worker);
+        return weights_of_qkv(op, worker);
     }
     return (struct ingle_weights_span){0};
 }

@@ -2,10 +2,10 @@
  *
  * A backend executes a *program*, an array of ops built by runtime/model. On the CPU all workers
  * walk the same array; each does its share of an op and meets the others at a barrier before the
- * next one. Every op is row-wise: what it computes for a token depends on that token's row, its
- * sequence's pages and the weights, never on the other rows, the number of workers or the variant.
- * kernels/ref is the definition; variants (x86/) reproduce it bit for bit. docs/KERNELS.md states
- * the arithmetic in prose.
+ * next one, unless both are divided in the same bands. Every op is row-wise: what it computes for a
+ * token depends on that token's row, its sequence's pages and the weights, never on the other rows,
+ * the number of workers or the variant. kernels/ref is the definition; variants (x86/) reproduce it
+ * bit for bit. docs/KERNELS.md states the arithmetic in prose.
  *
  * A leaf: no allocation, no threads, no globals but the tables. Shape letters: T rows, E embed,
  * H heads, Hk KV heads, D head dim, F ffn, V vocab, N matrix rows (outputs), K matrix columns
@@ -264,8 +264,22 @@ struct ingle_arg_attn {
     float scale;
 };
 
+/* The rows of a step, divided among the n workers once for all ops that name these bands: worker i
+ * has rows [first[i], first[i + 1]) of each. None of them needs other rows of those before it, so a
+ * worker goes through them without waiting for anybody; attention does, and has no bands. */
+#define INGLE_BANDS_MAX 8u
+struct ingle_bands {
+    uint32_t n;
+    uint32_t first[INGLE_BANDS_MAX + 1]; /* from 0 to T, INGLE_PAGE_TOKENS apart and more */
+    /* Of the border before band i, when it cuts a page that a QKV op seals: how many of its two
+     * workers have stored their rows; zero between ops. They add acq_rel; the second, who seals,
+     * stores 0 relaxed: the op's end orders that. */
+    _Atomic uint32_t n_stored[INGLE_BANDS_MAX];
+};
+
 struct ingle_op {
     enum ingle_op_kind kind;
+    struct ingle_bands *bands; /* or NULL: each op is divided as suits it, and ends for all */
     union {
         struct ingle_arg_embed embed;
         struct ingle_arg_norm norm;
@@ -294,6 +308,12 @@ struct ingle_weights_span ingle_op_weights(const struct ingle_op *op,
                                            const struct ingle_worker *worker);
 
 typedef void ingle_op_fn(const struct ingle_op *op, const struct ingle_worker *worker);
+
+/* Whether all workers must have done `op` before one of them begins the op after it. */
+static inline bool ingle_op_joins(const struct ingle_op *op, const struct ingle_op *after)
+{
+    return op->bands == NULL || op->bands != after->bands;
+}
 
 /* A row of logits, for the sampler: argmax (lowest index on a tie), its value, and
  * log(sum(exp(x))) in 16 lanes of f32 partial sums relative to the maximum, then a fixed tree.

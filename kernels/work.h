@@ -18,6 +18,23 @@ static inline struct ingle_share ingle_share(uint64_t total, const struct ingle_
                                 total * (worker->index + 1) / worker->count};
 }
 
+/* This worker's rows of an op that is divided by rows. */
+static inline struct ingle_share ingle_band(const struct ingle_op *op,
+                                            const struct ingle_worker *worker)
+{
+    assert(op->bands->n == worker->count && worker->index < worker->count);
+    return (struct ingle_share){op->bands->first[worker->index],
+                                op->bands->first[worker->index + 1]};
+}
+
+/* This worker's of the T rows of an op whose rows are all alike. */
+static inline struct ingle_share ingle_share_rows(const struct ingle_op *op, uint32_t T,
+                                                  const struct ingle_worker *worker)
+{
+    assert(!op->bands || op->bands->first[op->bands->n] == T);
+    return op->bands ? ingle_band(op, worker) : ingle_share(T, worker);
+}
+
 /* What a worker does of a product at a time: some tiles of a matrix (with `out` some groups of 32
  * columns, each two tiles of gate and two of up) against rows [row0, row1). */
 struct ingle_part {
@@ -76,15 +93,22 @@ static inline uint32_t ingle_parts_of(uint64_t at, uint64_t end, uint32_t T,
  * workers take equal numbers of consecutive blocks: most of them whole strips, and a part of the
  * strip that they begin and of the one that they end with. A strip is a pair of tiles, a group, or
  * a single tile where rows are few, which are not cut. Whole strips alone would leave eight workers
- * of 28 strips with four or three each. */
-static inline uint32_t ingle_parts(const struct ingle_arg_matmul *arg, uint32_t i,
+ * of 28 strips with four or three each. In bands a worker takes all strips of its rows. */
+static inline uint32_t ingle_parts(const struct ingle_op *op, uint32_t i,
                                    const struct ingle_worker *worker,
                                    struct ingle_part ret[INGLE_PARTS_MAX])
 {
+    const struct ingle_arg_matmul *arg = &op->matmul;
     const uint64_t width = arg->out || arg->T <= INGLE_FEW_ROWS ? 1 : 2; /* units of a strip */
     const uint64_t units = ingle_part_units(arg, i), strips = (units + width - 1) / width;
     const uint32_t blocks = ingle_part_blocks(arg->T);
     uint64_t before = 0, total = 0; /* strips */
+    if (op->bands) {
+        const struct ingle_share rows = ingle_share_rows(op, arg->T, worker);
+        ret[0] = (struct ingle_part){
+            .to = units, .row0 = (uint32_t)rows.from, .row1 = (uint32_t)rows.to};
+        return units > 0 ? 1 : 0;
+    }
     for (uint32_t k = 0; k < arg->n_w; k++) {
         uint64_t here = (ingle_part_units(arg, k) + width - 1) / width;
         before += k < i ? here : 0;
@@ -137,29 +161,44 @@ static inline struct ingle_qkv_share ingle_qkv_share(const struct ingle_arg_qkv 
     return ret;
 }
 
-/* This worker's parts of q, in tiles; returns how many. */
-static inline uint32_t ingle_qkv_parts_q(const struct ingle_arg_qkv *arg,
-                                         struct ingle_qkv_share share,
-                                         struct ingle_part ret[INGLE_PARTS_MAX])
+/* This worker's parts of q, in tiles, and of k and v, in heads: 2 h is K's head h, 2 h + 1 V's. In
+ * bands a worker takes all of its rows, of q those that are made. */
+struct ingle_qkv_parts {
+    struct ingle_part q[INGLE_PARTS_MAX], kv[INGLE_PARTS_MAX];
+    uint32_t n_q, n_kv;
+};
+
+static inline void ingle_qkv_parts_of_band(const struct ingle_arg_qkv *arg, struct ingle_share rows,
+                                           struct ingle_qkv_parts *ret)
 {
-    const uint64_t tiles = (uint64_t)arg->H * arg->D / INGLE_TILE_ROWS;
-    const uint32_t n = ingle_parts_of(share.q.from, share.q.to, arg->T - arg->q0, ret);
-    for (uint32_t p = 0; p < n; p++) {
-        const uint64_t to = ret[p].to * share.q_tiles;
-        ret[p].from *= share.q_tiles;
-        ret[p].to = to < tiles ? to : tiles;
-        ret[p].row0 += arg->q0;
-        ret[p].row1 += arg->q0;
-    }
-    return n;
+    ret->q[0] = (struct ingle_part){.to = (uint64_t)arg->H * arg->D / INGLE_TILE_ROWS,
+                                    .row0 = (uint32_t)(rows.from > arg->q0 ? rows.from : arg->q0),
+                                    .row1 = (uint32_t)rows.to};
+    ret->kv[0] = (struct ingle_part){
+        .to = 2 * (uint64_t)arg->Hk, .row0 = (uint32_t)rows.from, .row1 = (uint32_t)rows.to};
+    ret->n_q = ret->q[0].row0 < ret->q[0].row1 ? 1 : 0;
+    ret->n_kv = 1;
 }
 
-/* This worker's parts of k and v, in heads: 2 h is K's head h, 2 h + 1 V's. */
-static inline uint32_t ingle_qkv_parts_kv(const struct ingle_arg_qkv *arg,
-                                          struct ingle_qkv_share share,
-                                          struct ingle_part ret[INGLE_PARTS_MAX])
+static inline void ingle_qkv_parts(const struct ingle_op *op, const struct ingle_worker *worker,
+                                   struct ingle_qkv_parts *ret)
 {
-    return ingle_parts_of(share.kv.from, share.kv.to, arg->T, ret);
+    const struct ingle_arg_qkv *arg = &op->qkv;
+    const uint64_t tiles = (uint64_t)arg->H * arg->D / INGLE_TILE_ROWS;
+    if (op->bands) {
+        ingle_qkv_parts_of_band(arg, ingle_share_rows(op, arg->T, worker), ret);
+        return;
+    }
+    const struct ingle_qkv_share share = ingle_qkv_share(arg, worker);
+    ret->n_q = ingle_parts_of(share.q.from, share.q.to, arg->T - arg->q0, ret->q);
+    for (uint32_t p = 0; p < ret->n_q; p++) {
+        const uint64_t to = ret->q[p].to * share.q_tiles;
+        ret->q[p].from *= share.q_tiles;
+        ret->q[p].to = to < tiles ? to : tiles;
+        ret->q[p].row0 += arg->q0;
+        ret->q[p].row1 += arg->q0;
+    }
+    ret->n_kv = ingle_parts_of(share.kv.from, share.kv.to, arg->T, ret->kv);
 }
 
 #endif

@@ -31,7 +31,7 @@ static void embed_row(const struct ingle_matrix *w, uint32_t row, float scale, f
 void INGLE_VARIANT(embed)(const struct ingle_op *op, const struct ingle_worker *worker)
 {
     const struct ingle_arg_embed *arg = &op->embed;
-    struct ingle_share share = ingle_share(arg->T, worker);
+    struct ingle_share share = ingle_share_rows(op, arg->T, worker);
     for (uint64_t t = share.from; t < share.to; t++) {
         assert(arg->ids[t] >= 0 && (uint32_t)arg->ids[t] < arg->w->rows);
         embed_row(arg->w, (uint32_t)arg->ids[t], arg->scale, arg->x + t * arg->w->cols);

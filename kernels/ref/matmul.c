@@ -285,7 +285,7 @@ void ingle_matmul_ref(const struct ingle_op *op, const struct ingle_worker *work
     }
     for (uint32_t i = 0; i < arg->n_w; i++) {
         struct ingle_part parts[INGLE_PARTS_MAX];
-        uint32_t n = ingle_parts(arg, i, worker, parts);
+        uint32_t n = ingle_parts(op, i, worker, parts);
         for (uint32_t p = 0; p < n; p++) {
             for (uint64_t at = parts[p].from; at < parts[p].to; at++) {
                 if (arg->out) {

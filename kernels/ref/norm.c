@@ -71,7 +71,8 @@ void INGLE_VARIANT(norm)(const struct ingle_op *op, const struct ingle_worker *w
 {
     const struct ingle_arg_norm *arg = &op->norm;
     assert(!arg->index || !arg->add);
-    struct ingle_share share = ingle_share(arg->R, worker);
+    assert(!op->bands || !arg->index);
+    struct ingle_share share = ingle_share_rows(op, arg->R, worker);
     for (uint64_t r = share.from; r < share.to; r++) {
         norm_row(arg, r);
     }

@@ -1,6 +1,7 @@
 /* q, k and v of a layer: a matrix product, and while its sums are in the cache what becomes of
  * them. Writes rows of q, of open pages and of sealed pages; a row of a head is one worker's, and
- * so is a head of a page that is sealed, because no part ends inside such a page.
+ * so is a head of a page that is sealed, because no part ends inside such a page. Bands may: then
+ * the worker that is done with its rows of the page after the other seals it.
  *
  *   q   with a gain x / rms(x) * q_gain per head; not rotated (attention does that per chunk)
  *   k   with a gain the same, then rotated to its place in the chunk, and stored as f16
@@ -10,6 +11,7 @@
  * 65504 (the row's residual stream still carries it to the logits). */
 #include <assert.h>
 #include <math.h>
+#include <stdatomic.h>
 
 #include "kernels/isa.h"
 #include "kernels/kvpage.h"
@@ -22,13 +24,11 @@
 /* Sums of k and v wait at the end of the worker's scratch, which products and seals leave alone.
  * Their rows are a tile longer than they need be: a power of two would keep them from most of a
  * cache. */
-#define PIECE_ROWS 256u
-#define SUMS       (PIECE_ROWS * (INGLE_HEAD_DIM_MAX + INGLE_TILE_ROWS))
-static_assert(SUMS * sizeof(float) <= INGLE_SCRATCH_SUMS_BYTES, "products leave them alone");
-static_assert((SUMS + INGLE_PAGE_TOKENS * INGLE_HEAD_DIM_MAX) * sizeof(float) <=
-                  INGLE_SCRATCH_BYTES,
+#define SUMS (INGLE_SCRATCH_SUMS_BYTES / (uint32_t)sizeof(float))
+static_assert(SUMS + INGLE_PAGE_TOKENS * INGLE_HEAD_DIM_MAX <= INGLE_SCRATCH_BYTES / sizeof(float),
               "the floats of a page that is sealed fit beside them");
-static_assert(PIECE_ROWS > INGLE_PAGE_TOKENS, "a page that is sealed is in one piece");
+static_assert(SUMS / (INGLE_HEAD_DIM_MAX + INGLE_TILE_ROWS) > INGLE_PAGE_TOKENS,
+              "a page that is sealed is in one piece");
 
 enum which {
     Q,
@@ -127,21 +127,34 @@ static void part_q(const struct ingle_arg_qkv *arg, const struct ingle_worker *w
 
 /* ---- k and v ---- */
 
-/* `row`, or the first row of its page in this step where that is sealed: there rows may be cut. */
-static uint32_t cut(const struct ingle_arg_qkv *arg, uint32_t row)
+/* The first row that a step adds to a page of a sequence. */
+static uint32_t first_row(const struct ingle_kv_seq *seq, const struct ingle_kv_span *span)
+{
+    const uint32_t start = ingle_kv_span_start(span);
+    return seq->row0 + (start > seq->pos0 ? start - seq->pos0 : 0);
+}
+
+/* The page that is sealed and has rows of this step before `row` as well as from it on, or NULL. */
+static const struct ingle_kv_span *page_across(const struct ingle_arg_qkv *arg, uint32_t row,
+                                               uint32_t *ret_first)
 {
     for (uint32_t i = 0; i < arg->n_seqs; i++) {
         const struct ingle_kv_seq *seq = &arg->seqs[i];
         if (row > seq->row0 && row - seq->row0 < seq->n_rows) {
-            const uint32_t position = seq->pos0 + (row - seq->row0);
-            const uint32_t at = ingle_kv_span_find(seq, position);
+            const uint32_t at = ingle_kv_span_find(seq, seq->pos0 + (row - seq->row0));
             assert(at < seq->n_spans);
-            const uint32_t start = ingle_kv_span_start(&seq->spans[at]);
-            const uint32_t new = start > seq->pos0 ? start : seq->pos0;
-            return seq->spans[at].seal ? row - (position - new) : row;
+            *ret_first = first_row(seq, &seq->spans[at]);
+            return seq->spans[at].seal && *ret_first < row ? &seq->spans[at] : NULL;
         }
     }
-    return row;
+    return NULL;
+}
+
+/* `row`, or the first row of the page that is sealed across it: there rows may be cut. */
+static uint32_t cut(const struct ingle_arg_qkv *arg, uint32_t row)
+{
+    uint32_t first = row;
+    return page_across(arg, row, &first) ? first : row;
 }
 
 /* n rows of a page, from token `token` of it on; x: their sums. */
@@ -196,8 +209,18 @@ static void store_seq(const struct piece *piece, const struct ingle_kv_seq *seq,
     }
 }
 
-/* Seal the pages whose last row is in [from, to); one without a new row comes right before the
- * sequence's first, and is sealed with that. */
+static void seal_head(const struct ingle_arg_qkv *arg, const struct ingle_kv_span *span,
+                      enum which which, uint32_t head, float *scratch)
+{
+    if (which == K) {
+        ingle_seal_keys(span, arg->Hk, arg->D, arg->layer, head, scratch);
+    } else {
+        ingle_seal_values(span, arg->Hk, arg->D, arg->layer, head, scratch);
+    }
+}
+
+/* Seal the pages whose last row is in [from, to), but for one that began before the piece; one
+ * without a new row comes right before the sequence's first, and is sealed with that. */
 static void seal_seq(const struct piece *piece, const struct ingle_kv_seq *seq, uint32_t from,
                      uint32_t to)
 {
@@ -206,15 +229,11 @@ static void seal_seq(const struct piece *piece, const struct ingle_kv_seq *seq, 
         const struct ingle_kv_span *span = &seq->spans[i];
         const uint32_t last = ingle_kv_span_start(span) + span->n_tokens - 1;
         const uint32_t row = seq->row0 + (last > seq->pos0 ? last - seq->pos0 : 0);
-        if (!span->seal || row < from || row >= to) {
+        if (!span->seal || row < from || row >= to || first_row(seq, span) < piece->row0) {
             continue;
         }
         for (uint32_t h = piece->from; h < piece->to; h++) {
-            if (piece->which == K) {
-                ingle_seal_keys(span, arg->Hk, arg->D, arg->layer, h, piece->scratch);
-            } else {
-                ingle_seal_values(span, arg->Hk, arg->D, arg->layer, h, piece->scratch);
-            }
+            seal_head(arg, span, piece->which, h, piece->scratch);
         }
     }
 }
@@ -233,6 +252,12 @@ static void end_piece(const struct piece *piece)
     }
 }
 
+/* Rows whose sums of one head fit. */
+static uint32_t rows_of_piece(const struct ingle_arg_qkv *arg)
+{
+    return SUMS / (arg->D + INGLE_TILE_ROWS);
+}
+
 /* Heads of k and v in turn (work.h), so many that the sums of their rows fit; with q if that is not
  * NULL, a part of the same rows. */
 static void some_heads(const struct ingle_arg_qkv *arg, const struct ingle_worker *worker,
@@ -241,6 +266,7 @@ static void some_heads(const struct ingle_arg_qkv *arg, const struct ingle_worke
 {
     const uint64_t head = arg->D / INGLE_TILE_ROWS;
     float *const sums = (float *)(void *)(worker->scratch + INGLE_SCRATCH_BYTES) - SUMS;
+    const uint32_t most = rows_of_piece(arg);
     struct piece keys = {.arg = arg,
                          .which = K,
                          .from = (from + 1) / 2,
@@ -255,7 +281,7 @@ static void some_heads(const struct ingle_arg_qkv *arg, const struct ingle_worke
     values.sums += (keys.to - keys.from) * arg->D;
     for (uint32_t row = row0, end; row < row1; row = end) {
         struct ingle_arg_matmul product = {0};
-        end = row1 - row > PIECE_ROWS ? cut(arg, row + PIECE_ROWS) : row1;
+        end = row1 - row > most ? cut(arg, row + most) : row1;
         if (q) {
             put_q(arg, q, &product);
         }
@@ -276,11 +302,11 @@ static void some_heads(const struct ingle_arg_qkv *arg, const struct ingle_worke
 static void part_kv(const struct ingle_arg_qkv *arg, const struct ingle_worker *worker,
                     const struct ingle_part *q, const struct ingle_part *part)
 {
-    const uint32_t row0 = cut(arg, part->row0), row1 = cut(arg, part->row1), rows = row1 - row0;
+    const uint32_t row0 = part->row0, row1 = part->row1, rows = row1 - row0;
     if (rows == 0) {
         return;
     }
-    const uint32_t stride = SUMS / (rows < PIECE_ROWS ? rows : PIECE_ROWS);
+    const uint32_t whole = rows_of_piece(arg), stride = SUMS / (rows < whole ? rows : whole);
     const uint32_t most = (stride - INGLE_TILE_ROWS) / arg->D, to = (uint32_t)part->to;
     for (uint32_t from = (uint32_t)part->from, n; from < to; from += n) {
         n = to - from < most ? to - from : most;
@@ -288,20 +314,47 @@ static void part_kv(const struct ingle_arg_qkv *arg, const struct ingle_worker *
     }
 }
 
+/* The page that the border before band i cuts, if it is sealed and the other worker is done. */
+static void seal_across(const struct ingle_op *op, const struct ingle_worker *worker, uint32_t i)
+{
+    const struct ingle_arg_qkv *arg = &op->qkv;
+    uint32_t first;
+    const struct ingle_kv_span *span = page_across(arg, op->bands->first[i], &first);
+    _Atomic uint32_t *n_stored = &op->bands->n_stored[i];
+    if (!span || atomic_fetch_add_explicit(n_stored, 1, memory_order_acq_rel) == 0) {
+        return;
+    }
+    atomic_store_explicit(n_stored, 0, memory_order_relaxed);
+    for (uint32_t h = 0; h < arg->Hk; h++) {
+        seal_head(arg, span, K, h, (float *)(void *)worker->scratch);
+        seal_head(arg, span, V, h, (float *)(void *)worker->scratch);
+    }
+}
+
 /* Few rows go through all their weights in one product, which fetches what comes next. */
 void INGLE_VARIANT(qkv)(const struct ingle_op *op, const struct ingle_worker *worker)
 {
     const struct ingle_arg_qkv *arg = &op->qkv;
-    const struct ingle_qkv_share share = ingle_qkv_share(arg, worker);
-    struct ingle_part q[INGLE_PARTS_MAX], kv[INGLE_PARTS_MAX];
+    struct ingle_qkv_parts parts;
     assert(arg->D % INGLE_TILE_ROWS == 0 && arg->D <= INGLE_HEAD_DIM_MAX && arg->q0 <= arg->T);
-    const uint32_t n_q = ingle_qkv_parts_q(arg, share, q);
-    const uint32_t n_kv = ingle_qkv_parts_kv(arg, share, kv);
-    const bool together = arg->q0 == 0 && arg->T <= INGLE_FEW_ROWS && n_q > 0 && n_kv > 0;
-    for (uint32_t p = 0; p < n_q && !together; p++) {
-        part_q(arg, worker, &q[p]);
+    ingle_qkv_parts(op, worker, &parts);
+    const bool few = arg->q0 == 0 && arg->T <= INGLE_FEW_ROWS;
+    const bool together = few && parts.n_q > 0 && parts.n_kv > 0;
+    for (uint32_t p = 0; p < parts.n_q && !together; p++) {
+        part_q(arg, worker, &parts.q[p]);
     }
-    for (uint32_t p = 0; p < n_kv; p++) {
-        part_kv(arg, worker, together ? &q[p] : NULL, &kv[p]);
+    for (uint32_t p = 0; p < parts.n_kv; p++) {
+        struct ingle_part part = parts.kv[p];
+        if (!op->bands) {
+            part.row0 = cut(arg, part.row0);
+            part.row1 = cut(arg, part.row1);
+        }
+        part_kv(arg, worker, together ? &parts.q[p] : NULL, &part);
+    }
+    if (op->bands && worker->index > 0) {
+        seal_across(op, worker, worker->index);
+    }
+    if (op->bands && worker->index + 1 < worker->count) {
+        seal_across(op, worker, worker->index + 1);
     }
 }

@@ -317,7 +317,7 @@ void ingle_mm_run(const struct ingle_mm_isa *isa, const struct ingle_op *op,
     for (uint32_t i = 0; i < arg->n_w; i++) {
         assert(arg->w[i].cols == arg->x->cols);
         floats = floats && ingle_wtype_is_float(arg->w[i].type);
-        n[i] = ingle_parts(arg, i, worker, parts[i]);
+        n[i] = ingle_parts(op, i, worker, parts[i]);
     }
     if (arg->x->mode == INGLE_ACT_BF16 && !isa->bf16 && !floats) {
         ingle_matmul_ref(op, worker);

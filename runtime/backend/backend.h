@@ -34,7 +34,7 @@ struct ingle_backend_ops {
     bool (*populate)(struct ingle_backend *backend, void *p, uint64_t bytes);
     /* Ordered after every earlier copy and program. */
     void (*copy)(struct ingle_backend *backend, void *dst, const void *src, uint64_t bytes);
-    /* Run a program: op i + 1 sees what op i wrote. */
+    /* Run a program: op i + 1 sees what op i wrote, of the same bands each band its own rows. */
     struct ingle_event (*submit)(struct ingle_backend *backend, const struct ingle_op *ops,
                                  uint32_t n_ops);
     /* Wait until everything up to the event is done and visible to the host. */
@@ -46,6 +46,7 @@ struct ingle_backend_ops {
 struct ingle_backend {
     const struct ingle_backend_ops *ops;
     const struct ingle_kernels *kernels; /* host kernels: row statistics for the sampler */
+    uint32_t n_workers;                  /* that bands are made for; 1: none are wanted */
 };
 
 struct ingle_cpu_options {

@@ -1,6 +1,7 @@
 /* Owns the CPU backend's workers. Not: what they compute (kernels/), when (sched). A program is
- * walked by all workers at once; a barrier separates an op from the next. The caller of submit is
- * worker 0, so one worker needs no thread and no barrier at all.
+ * walked by all workers at once; a barrier separates an op from the next, unless both are divided
+ * in bands (kernels.h). The caller of submit is worker 0, so one worker needs no thread and no
+ * barrier at all.
  *
  * Invariant: between programs every worker waits for `generation` to change; inside a program all
  * are between the same two barriers. Waiting spins for a bounded time and then sleeps on a futex,
@@ -31,7 +32,7 @@ struct wait_word {
 
 struct cpu_backend {
     struct ingle_backend base;
-    uint32_t n_workers, spin_ns;
+    uint32_t spin_ns;
     bool pin;
     pthread_t threads[WORKERS_MAX];
     uint8_t *scratch;
@@ -108,7 +109,8 @@ static void barrier(struct cpu_backend *cpu, struct fetch *fetch)
 {
     uint32_t phase = atomic_load_explicit(&cpu->phase.value, memory_order_seq_cst);
 
-    if (atomic_fetch_add_explicit(&cpu->arrived, 1, memory_order_acq_rel) + 1 == cpu->n_workers) {
+    if (atomic_fetch_add_explicit(&cpu->arrived, 1, memory_order_acq_rel) + 1 ==
+        cpu->base.n_workers) {
         atomic_store_explicit(&cpu->arrived, 0, memory_order_relaxed);
         word_advance(&cpu->phase);
     } else {
@@ -145,7 +147,7 @@ static void walk(struct cpu_backend *cpu, const struct ingle_worker *worker)
 
     for (uint32_t i = 0; i < n_ops; i++) {
         cpu->base.kernels->op[ops[i].kind](&ops[i], worker);
-        if (worker->count == 1) {
+        if (worker->count == 1 || (i + 1 < n_ops && !ingle_op_joins(&ops[i], &ops[i + 1]))) {
             continue;
         }
         if (i == 0 || is_product(&ops[i])) {
@@ -158,7 +160,7 @@ static void walk(struct cpu_backend *cpu, const struct ingle_worker *worker)
 static struct ingle_worker worker_of(const struct cpu_backend *cpu, uint32_t index)
 {
     return (struct ingle_worker){.index = index,
-                                 .count = cpu->n_workers,
+                                 .count = cpu->base.n_workers,
                                  .scratch = cpu->scratch + (uint64_t)index * INGLE_SCRATCH_BYTES};
 }
 
@@ -198,10 +200,10 @@ static void cpu_destroy(struct ingle_backend *backend)
 
     atomic_store_explicit(&cpu->stop, true, memory_order_relaxed);
     word_advance(&cpu->generation);
-    for (uint32_t i = 1; i < cpu->n_workers; i++) {
+    for (uint32_t i = 1; i < cpu->base.n_workers; i++) {
         (void)pthread_join(cpu->threads[i], NULL);
     }
-    ingle_mem_unmap(cpu->scratch, (uint64_t)cpu->n_workers * INGLE_SCRATCH_BYTES);
+    ingle_mem_unmap(cpu->scratch, (uint64_t)cpu->base.n_workers * INGLE_SCRATCH_BYTES);
     ingle_mem_unmap(cpu, sizeof *cpu);
 }
 
@@ -243,7 +245,7 @@ static struct ingle_event cpu_submit(struct ingle_backend *backend, const struct
     cpu->ops = ops;
     cpu->n_ops = n_ops;
     atomic_store_explicit(&cpu->ended_ns, 0, memory_order_relaxed);
-    if (cpu->n_workers > 1) {
+    if (cpu->base.n_workers > 1) {
         word_advance(&cpu->generation);
     }
     walk(cpu, &worker); /* the last barrier is what makes this synchronous */
@@ -292,12 +294,12 @@ int ingle_backend_cpu_create(const struct ingle_cpu_options *options, struct ing
     atomic_init(&cpu->ended_ns, ingle_clock_ns());
     cpu->pin = options->pin;
     cpu->scratch = ingle_mem_map_huge((uint64_t)n * INGLE_SCRATCH_BYTES);
-    cpu->n_workers = 1;
+    cpu->base.n_workers = 1;
     if (cpu->scratch == NULL) {
         ingle_mem_unmap(cpu, sizeof *cpu);
         return ingle_fail(err, -ENOMEM, "no memory for %u workers' scratch", n);
     }
-    cpu->n_workers = n;
+    cpu->base.n_workers = n;
     for (uint32_t i = 1; i < n; i++) {
         struct worker_start *start = ingle_mem_alloc(sizeof *start);
         int r = ENOMEM;
@@ -308,7 +310,7 @@ int ingle_backend_cpu_create(const struct ingle_cpu_options *options, struct ing
         }
         if (r != 0) {
             ingle_mem_free(start);
-            cpu->n_workers = i;
+            cpu->base.n_workers = i;
             cpu_destroy(&cpu->base);
             return ingle_fail(err, -r, "cannot start worker %u of %u: error %d", i, n, r);
         }

@@ -82,6 +82,7 @@ int ingle_backend_null_create(struct ingle_backend **ret, struct ingle_error *er
     }
     backend->ops = &null_ops;
     backend->kernels = ingle_kernels_ref();
+    backend->n_workers = 1;
     *ret = backend;
     return 0;
 }

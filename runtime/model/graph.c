@@ -10,6 +10,11 @@
 
 #define OPS_PER_LAYER 8u
 
+/* Rows of a band, on average, at least: each worker multiplies with all weights, and takes them
+ * apart for its own rows alone. */
+#define BAND_ROWS 192u
+#define BAND_STEP 16u /* rows of a kernel's group */
+
 static float *carve_rows(uint8_t **at, uint32_t rows, uint64_t cols)
 {
     return ingle_carve(at, (uint64_t)rows * cols * sizeof(float));
@@ -99,6 +104,25 @@ void ingle_graph_fini(struct ingle_graph *graph)
     *graph = (struct ingle_graph){0};
 }
 
+/* Every worker the same number of rows, or each op divided by itself. */
+static void set_bands(struct ingle_graph *g)
+{
+    struct ingle_bands *bands = &g->bands;
+    uint32_t n = g->backend->n_workers, T = g->batch.T;
+
+    bands->n = n >= 2 && n <= INGLE_BANDS_MAX && T / n >= BAND_ROWS ? n : 0;
+    for (uint32_t i = 0; i < bands->n; i++) {
+        bands->first[i] = T * i / n / BAND_STEP * BAND_STEP;
+        bands->first[i + 1] = T;
+    }
+}
+
+/* Those of an op of T rows. */
+static struct ingle_bands *bands_of(struct ingle_graph *g, uint32_t T)
+{
+    return g->bands.n > 0 && T == g->batch.T ? &g->bands : NULL;
+}
+
 /* A layer is 7 ops, one more for heads of odd sizes. First its K and V, and its q of rows from q0
  * on; `add` is what the layer before left to be added. */
 static struct ingle_op *put_kv(struct ingle_graph *g, struct ingle_op *op,
@@ -108,8 +132,10 @@ static struct ingle_op *put_kv(struct ingle_graph *g, struct ingle_op *op,
     const struct ingle_model *m = g->model;
     const struct ingle_kv_seq *seqs = g->batch.seqs[w->group];
     uint32_t T = g->batch.T;
+    struct ingle_bands *bands = bands_of(g, T);
 
     *op++ = (struct ingle_op){.kind = INGLE_K_NORM,
+                              .bands = bands,
                               .norm = {.x = g->x,
                                        .add = add,
                                        .post_gain = add_gain,
@@ -120,6 +146,7 @@ static struct ingle_op *put_kv(struct ingle_graph *g, struct ingle_op *op,
                                        .E = m->E,
                                        .R = T}};
     *op++ = (struct ingle_op){.kind = INGLE_K_QKV,
+                              .bands = bands,
                               .qkv = {.x = &g->act_qkv,
                                       .w = {w->q, w->k, w->v},
                                       .bias = {w->q_bias, w->k_bias, w->v_bias},
@@ -161,6 +188,7 @@ static struct ingle_op *put_attn(struct ingle_graph *g, struct ingle_op *op,
                                        .scale = m->attn_scale}};
     if (!codes) {
         *op++ = (struct ingle_op){.kind = INGLE_K_QUANT,
+                                  .bands = bands_of(g, g->batch.T),
                                   .quant = {.x = g->attn, .out = &g->act_attn, .T = g->batch.T}};
     }
     return op;
@@ -171,12 +199,15 @@ static struct ingle_op *put_rest(struct ingle_graph *g, struct ingle_op *op,
                                  const struct ingle_layer *w, uint32_t T)
 {
     const struct ingle_model *m = g->model;
+    struct ingle_bands *bands = bands_of(g, T);
 
     *op++ = (struct ingle_op){
         .kind = INGLE_K_MATMUL,
+        .bands = bands,
         .matmul = {
             .x = &g->act_attn, .n_w = 1, .T = T, .w = {w->o}, .y = {g->y}, .y_stride = {m->E}}};
     *op++ = (struct ingle_op){.kind = INGLE_K_NORM,
+                              .bands = bands,
                               .norm = {.x = g->x,
                                        .add = g->y,
                                        .post_gain = w->post_attn_norm,
@@ -187,6 +218,7 @@ static struct ingle_op *put_rest(struct ingle_graph *g, struct ingle_op *op,
                                        .E = m->E,
                                        .R = T}};
     *op++ = (struct ingle_op){.kind = INGLE_K_MATMUL,
+                              .bands = bands,
                               .matmul = {.x = &g->act_gate_up,
                                          .n_w = 2,
                                          .T = T,
@@ -195,6 +227,7 @@ static struct ingle_op *put_rest(struct ingle_graph *g, struct ingle_op *op,
                                          .glu = m->glu}};
     *op++ = (struct ingle_op){
         .kind = INGLE_K_MATMUL,
+        .bands = bands,
         .matmul = {
             .x = &g->act_ffn, .n_w = 1, .T = T, .w = {w->down}, .y = {g->y}, .y_stride = {m->E}}};
     return op;
@@ -257,7 +290,9 @@ void ingle_graph_body(struct ingle_graph *graph)
     const float *add_gain = NULL;
 
     ingle_assert(batch->T > 0 && batch->T <= graph->rows_max && batch->n_out <= batch->T);
+    set_bands(graph);
     *op++ = (struct ingle_op){.kind = INGLE_K_EMBED,
+                              .bands = bands_of(graph, batch->T),
                               .embed = {.w = &m->token_embed,
                                         .ids = batch->ids,
                                         .x = graph->x,

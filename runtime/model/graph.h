@@ -29,6 +29,7 @@ struct ingle_graph {
     struct ingle_act act_qkv, act_attn, act_gate_up, act_ffn, act_head; /* what goes into .. */
     struct ingle_kv_seq *seqs_wanted; /* [seqs_max]: what the last layer attends for */
     struct ingle_batch batch;
+    struct ingle_bands bands; /* of this batch; n is 0 where an op is better divided by itself */
     struct ingle_op *ops;
     uint32_t n_ops_max;
     uint8_t *memory;

@@ -2,6 +2,7 @@
  * machine does to a worker meanwhile. The ops are the test's own; kernels have tests of theirs. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -105,6 +106,51 @@ static void an_op_sees_what_every_worker_wrote_in_the_one_before(void **state)
     }
 }
 
+/* How many ops of the program each worker has begun. */
+static struct {
+    _Atomic uint32_t n_begun[2];
+    _Atomic bool too_early;
+} progress;
+
+/* Worker 0 waits in the first op until worker 1 has begun the last one of the same bands. */
+static void note_progress(const struct ingle_op *op, const struct ingle_worker *worker)
+{
+    uint32_t i = (uint32_t)(op - world.ops);
+
+    (void)atomic_fetch_add_explicit(&progress.n_begun[worker->index], 1, memory_order_seq_cst);
+    while (i == 0 && worker->index == 0 &&
+           atomic_load_explicit(&progress.n_begun[1], memory_order_seq_cst) < 3) {
+        (void)usleep(100);
+    }
+    if (i == 0 && worker->index == 0) {
+        (void)usleep(20000); /* time to go too far */
+    }
+    if (i >= 3 &&
+        atomic_load_explicit(&progress.n_begun[1 - worker->index], memory_order_seq_cst) < i) {
+        atomic_store_explicit(&progress.too_early, true, memory_order_seq_cst);
+    }
+}
+
+static void ops_of_the_same_bands_wait_for_nobody_and_others_for_all(void **state)
+{
+    struct ingle_backend *backend = create(2, 20);
+    struct ingle_bands bands = {.n = 2}, others = {.n = 2};
+    const struct ingle_kernels noting = {.isa = "test", .op = {[INGLE_K_QUANT] = note_progress}};
+
+    (void)state;
+    backend->kernels = &noting;
+    assert_int_equal(backend->n_workers, 2);
+    for (uint32_t i = 0; i < 3; i++) {
+        world.ops[i].bands = &bands;
+    }
+    world.ops[3].bands = &others; /* .. and op 4 and on have none */
+    submit(backend, 6);
+    assert_int_equal(atomic_load_explicit(&progress.n_begun[0], memory_order_seq_cst), 6);
+    assert_int_equal(atomic_load_explicit(&progress.n_begun[1], memory_order_seq_cst), 6);
+    assert_false(atomic_load_explicit(&progress.too_early, memory_order_seq_cst));
+    ingle_backend_destroy(backend);
+}
+
 static void a_program_without_ops_is_done_at_once(void **state)
 {
     struct ingle_backend *backend = create(2, 20);
@@ -170,6 +216,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_op_sees_what_every_worker_wrote_in_the_one_before),
+        cmocka_unit_test(ops_of_the_same_bands_wait_for_nobody_and_others_for_all),
         cmocka_unit_test(a_program_without_ops_is_done_at_once),
         cmocka_unit_test(a_worker_that_is_stopped_for_a_second_delays_and_changes_nothing),
         cmocka_unit_test(workers_without_work_take_no_processor_time),

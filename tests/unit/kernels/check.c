@@ -199,6 +199,37 @@ void check_run(const struct ingle_kernels *table, const struct ingle_op *op, uin
     check_free(scratch);
 }
 
+void check_run_shuffled(const struct ingle_kernels *table, const struct ingle_op *op,
+                        uint32_t workers, struct check_rng *rng)
+{
+    uint8_t *scratch = check_alloc(INGLE_SCRATCH_BYTES);
+    uint32_t order[16];
+    assert_true(workers <= 16);
+    for (uint32_t i = 0; i < workers; i++) {
+        uint32_t j = check_u32(rng) % (i + 1);
+        order[i] = order[j];
+        order[j] = i;
+    }
+    for (uint32_t i = 0; i < workers; i++) {
+        struct ingle_worker worker = {order[i], workers, scratch};
+        memset(scratch, 0xff, INGLE_SCRATCH_BYTES);
+        table->op[op->kind](op, &worker);
+    }
+    check_free(scratch);
+}
+
+uint32_t check_bands(struct check_rng *rng, uint32_t T, uint32_t workers, struct ingle_bands *ret)
+{
+    uint32_t n = T / INGLE_PAGE_TOKENS < workers ? T / INGLE_PAGE_TOKENS : workers;
+    *ret = (struct ingle_bands){.n = n < INGLE_BANDS_MAX ? n : INGLE_BANDS_MAX};
+    for (uint32_t i = 0, spare = T - ret->n * INGLE_PAGE_TOKENS; i < ret->n; i++) {
+        uint32_t more = i + 1 < ret->n ? check_u32(rng) % (spare + 1) : spare;
+        ret->first[i + 1] = ret->first[i] + INGLE_PAGE_TOKENS + more;
+        spare -= more;
+    }
+    return ret->n;
+}
+
 void check_same_floats(const float *a, const float *b, uint64_t n, const char *what)
 {
     for (uint64_t i = 0; i < n; i++) {

@@ -39,6 +39,12 @@ struct ingle_act check_act(enum ingle_act_mode mode, uint32_t T, uint32_t cols);
 
 /* Run every share of an op, one after the other. */
 void check_run(const struct ingle_kernels *table, const struct ingle_op *op, uint32_t workers);
+/* The same in any order, each worker with a scratch of its own noise; at most 16. */
+void check_run_shuffled(const struct ingle_kernels *table, const struct ingle_op *op,
+                        uint32_t workers, struct check_rng *rng);
+/* Bands of any heights for as many as `workers` of T rows, none if they are too few; returns for
+ * how many. */
+uint32_t check_bands(struct check_rng *rng, uint32_t T, uint32_t workers, struct ingle_bands *ret);
 /* Equal bits, any NaN being equal to any other. what and the index name the first difference. */
 void check_same_floats(const float *a, const float *b, uint64_t n, const char *what);
 
@@ -56,6 +62,7 @@ const struct ingle_kernels *check_table(void **state);
 #define CHECK_MATMUL_TESTS(X)                       \
     X(matmul_equals_reference)                      \
     X(matmul_of_three_matrices_equals_reference)    \
+    X(matmul_in_bands_equals_reference)             \
     X(matmul_row_does_not_depend_on_its_companions) \
     X(matmul_of_extreme_codes_equals_reference)     \
     X(matmul_of_nan_activations_is_nan)             \
@@ -63,7 +70,8 @@ const struct ingle_kernels *check_table(void **state);
     X(matmul_of_gate_and_up_is_close_to_exact_glu)  \
     X(head_equals_reference)                        \
     X(head_statistics_are_those_of_the_whole_row)   \
-    X(qkv_equals_reference)
+    X(qkv_equals_reference)                         \
+    X(qkv_in_bands_by_threads_equals_that_of_one)
 
 /* The tests of each file, to be run for every table. */
 #define CHECK_TESTS(X)                                  \
@@ -73,6 +81,7 @@ const struct ingle_kernels *check_table(void **state);
     X(quant_scale_is_the_next_of_four_significant_bits) \
     X(quant_to_bf16_rounds_to_even_and_keeps_nan)       \
     X(norm_equals_reference)                            \
+    X(rows_in_bands_equal_reference)                    \
     X(row_stat_equals_reference)                        \
     X(row_stat_takes_lowest_index_on_a_tie)             \
     CHECK_MATMUL_TESTS(X)                               \
@@ -103,6 +112,7 @@ const struct ingle_kernels *check_table(void **state);
     X(packed_size_is_near_gguf_size)                          \
     X(workers_divide_every_tile_and_row_and_know_their_first) \
     X(workers_divide_q_k_and_v_and_know_their_first)          \
+    X(workers_in_bands_have_all_of_their_rows)                \
     X(matmul_reference_is_close_to_double_precision)          \
     X(half_conversions_round_to_nearest_even)                 \
     X(expf_is_close_to_exp)                                   \

@@ -354,26 +354,6 @@ static void assert_nobody_is_awaited(const struct world *w)
     }
 }
 
-/* Shares in any order: whoever comes last merges. */
-static void run_shuffled(const struct ingle_kernels *table, const struct ingle_op *op,
-                         uint32_t workers, struct check_rng *rng)
-{
-    uint8_t *scratch = check_alloc(INGLE_SCRATCH_BYTES);
-    uint32_t order[16];
-    assert_true(workers <= 16);
-    for (uint32_t i = 0; i < workers; i++) {
-        uint32_t j = check_u32(rng) % (i + 1);
-        order[i] = order[j];
-        order[j] = i;
-    }
-    for (uint32_t i = 0; i < workers; i++) {
-        struct ingle_worker worker = {order[i], workers, scratch};
-        memset(scratch, 0xff, INGLE_SCRATCH_BYTES);
-        table->op[op->kind](op, &worker);
-    }
-    check_free(scratch);
-}
-
 static struct world_shape long_shape(struct check_rng *rng, uint32_t round)
 {
     static const uint32_t tokens[] = {1, 511, 512, 513, 1100, 3000};
@@ -420,7 +400,8 @@ void attn_by_parts_equals_reference(void **state)
             memset(w.out, 0xff, n * sizeof(*same));
             empty_room(&w);
             ops[WORLD_ATTN].attn.room = turn == 3 ? NULL : &w.room;
-            run_shuffled(check_table(state), &ops[WORLD_ATTN], 1 + (round * 4 + turn) % 16, &rng);
+            check_run_shuffled(check_table(state), &ops[WORLD_ATTN], 1 + (round * 4 + turn) % 16,
+                               &rng);
             check_same_floats(w.out, same, n, "attention by parts");
             assert_nobody_is_awaited(&w);
         }
@@ -473,7 +454,7 @@ void attn_of_nan_query_stays_in_its_head_when_shared(void **state)
     attend_last_row(&w, check_table(state), ops, good);
     w.q[4 * smol.D + 17] = NAN;
     for (uint32_t workers = 1; workers <= 16; workers++) {
-        run_shuffled(check_table(state), &ops[WORLD_ATTN], workers, &rng);
+        check_run_shuffled(check_table(state), &ops[WORLD_ATTN], workers, &rng);
         for (uint32_t i = 0; i < smol.H * smol.D; i++) {
             if (i / smol.D == 4) {
                 assert_true(isnan(w.out[i]));
@@ -498,44 +479,45 @@ static void *sharer_main(void *arg)
     return NULL;
 }
 
+static void run_by_threads(const struct ingle_kernels *table, const struct ingle_op *op, uint32_t n)
+{
+    struct sharer sharers[16];
+    pthread_t threads[16];
+    assert_true(n <= 16);
+    for (uint32_t i = 0; i < n; i++) {
+        sharers[i] = (struct sharer){table, op, {i, n, check_alloc(INGLE_SCRATCH_BYTES)}};
+        assert_int_equal(pthread_create(&threads[i], NULL, sharer_main, &sharers[i]), 0);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+        check_free(sharers[i].worker.scratch);
+    }
+}
+
 void attn_shared_by_threads_equals_that_of_one(void **state)
 {
     enum {
         THREADS = 7,
         TIMES = 50
     };
-    struct sharer sharers[THREADS];
-    pthread_t threads[THREADS];
     struct ingle_op ops[WORLD_OPS];
     struct world w;
     float same[9 * 64];
     attend_last_row(&w, check_table(state), ops, same);
-    for (uint32_t i = 0; i < THREADS; i++) {
-        sharers[i] = (struct sharer){check_table(state),
-                                     &ops[WORLD_ATTN],
-                                     {i, THREADS, check_alloc(INGLE_SCRATCH_BYTES)}};
-    }
     for (uint32_t turn = 0; turn < TIMES; turn++) {
         memset(w.out, 0xff, sizeof(same));
         empty_room(&w);
-        for (uint32_t i = 0; i < THREADS; i++) {
-            assert_int_equal(pthread_create(&threads[i], NULL, sharer_main, &sharers[i]), 0);
-        }
-        for (uint32_t i = 0; i < THREADS; i++) {
-            assert_int_equal(pthread_join(threads[i], NULL), 0);
-        }
+        run_by_threads(check_table(state), &ops[WORLD_ATTN], THREADS);
         check_same_floats(w.out, same, smol.H * smol.D, "attention by threads");
         assert_nobody_is_awaited(&w);
-    }
-    for (uint32_t i = 0; i < THREADS; i++) {
-        check_free(sharers[i].worker.scratch);
     }
     world_fini(&w);
 }
 
 /* ---- q, k, v, and the seal ---------------------------------------------------------------------
  */
-/* With every cut of the rows among workers, whichever comes first, and q of the last rows only. */
+/* With every cut of the rows among workers, in bands too, whichever comes first, and q of the last
+ * rows only. */
 void qkv_equals_reference(void **state)
 {
     static const uint32_t tokens[] = {1, 3, 16, 17, 63, 200, 600};
@@ -558,7 +540,16 @@ void qkv_equals_reference(void **state)
             const uint32_t q0 = round % 3 == 0 ? check_u32(&rng) % (T + 1) : 0;
             ops[0][WORLD_QKV].qkv.q0 = q0;
             memset(w[0].q, 0xff, sizeof(float) * T * row);
-            run_shuffled(check_table(state), &ops[0][WORLD_QKV], 1 + check_u32(&rng) % 16, &rng);
+            struct ingle_bands bands;
+            uint32_t workers = 1 + check_u32(&rng) % 16;
+            if (check_u32(&rng) % 2 == 0 && T >= INGLE_PAGE_TOKENS) {
+                workers = check_bands(&rng, T, workers, &bands);
+                ops[0][WORLD_QKV].bands = &bands;
+            }
+            check_run_shuffled(check_table(state), &ops[0][WORLD_QKV], workers, &rng);
+            for (uint32_t i = 0; ops[0][WORLD_QKV].bands && i < INGLE_BANDS_MAX; i++) {
+                assert_int_equal(atomic_load_explicit(&bands.n_stored[i], memory_order_relaxed), 0);
+            }
             check_run(ingle_kernels_ref(), &ops[1][WORLD_QKV], 1);
             memset(w[1].q, 0xff, sizeof(float) * q0 * row);
             check_same_floats(w[0].q, w[1].q, (uint64_t)T * row, "q");
@@ -566,6 +557,30 @@ void qkv_equals_reference(void **state)
         for (uint32_t i = 0; i < shape.n_seqs; i++) {
             assert_same_pages(&w[0], &w[1], i);
         }
+        world_fini(&w[0]);
+        world_fini(&w[1]);
+    }
+}
+
+/* Two borders inside pages that the step seals: who stores his rows last seals them. */
+void qkv_in_bands_by_threads_equals_that_of_one(void **state)
+{
+    struct world_shape shape = smol;
+    shape.tokens = 320;
+    shape.chunk_min = shape.chunk_max = 320;
+    for (uint32_t turn = 0; turn < 20; turn++) {
+        struct ingle_bands bands = {.n = 3, .first = {0, 97, 201, 320}};
+        struct ingle_op ops[2][WORLD_OPS];
+        struct world w[2];
+        for (uint32_t i = 0; i < 2; i++) {
+            world_init(&w[i], &shape);
+            world_ops(&w[i], 1, 0, 320, ops[i]);
+        }
+        assert_true(w[0].batch[0].spans[1].seal && w[0].batch[0].spans[3].seal);
+        ops[0][WORLD_QKV].bands = &bands;
+        run_by_threads(check_table(state), &ops[0][WORLD_QKV], 3);
+        check_run(check_table(state), &ops[1][WORLD_QKV], 1);
+        assert_same_pages(&w[0], &w[1], 0);
         world_fini(&w[0]);
         world_fini(&w[1]);
     }

@@ -42,7 +42,9 @@ static void compare(const struct ingle_kernels *table, struct ingle_op *op, uint
                 arg->y[i][k] = -7.0f;
             }
         }
-        check_run(side ? table : ingle_kernels_ref(), op, side ? workers : 1);
+        struct ingle_op whole = *op;
+        whole.bands = NULL;
+        check_run(side ? table : ingle_kernels_ref(), side ? op : &whole, side ? workers : 1);
     }
     for (uint32_t i = 0; i < arg->n_w; i++) {
         snprintf(what, sizeof what,
@@ -88,6 +90,24 @@ void matmul_equals_reference(void **state)
                 check_free(w.data);
             }
         }
+    }
+}
+
+void matmul_in_bands_equals_reference(void **state)
+{
+    struct check_rng rng = {31};
+    for (uint32_t turn = 0; turn < 16; turn++) {
+        enum ingle_act_mode mode = turn % INGLE_ACT_COUNT;
+        struct ingle_matrix w = check_matrix(&rng, turn < 8 ? INGLE_W_Q4_1 : INGLE_W_Q6_K, 80, 256);
+        uint32_t T = INGLE_PAGE_TOKENS + check_u32(&rng) % 400;
+        struct ingle_act x = random_act(&rng, mode, T, 256);
+        struct ingle_bands bands;
+        struct ingle_op op = {.kind = INGLE_K_MATMUL,
+                              .bands = &bands,
+                              .matmul = {.x = &x, .n_w = 1, .T = T, .w = {w}}};
+        compare(check_table(state), &op, check_bands(&rng, T, 1 + turn % 5, &bands));
+        check_free(x.rows);
+        check_free(w.data);
     }
 }
 

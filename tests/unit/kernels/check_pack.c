@@ -111,7 +111,7 @@ static void check_division(const struct ingle_op *op, uint32_t workers)
         uint64_t mine = 0;
         for (uint32_t i = 0; i < arg->n_w; i++) {
             struct ingle_part parts[INGLE_PARTS_MAX];
-            uint32_t n = ingle_parts(arg, i, &worker, parts);
+            uint32_t n = ingle_parts(op, i, &worker, parts);
             assert_true(n <= INGLE_PARTS_MAX);
             for (uint32_t p = 0; p < n; p++) {
                 assert_true(parts[p].from < parts[p].to && parts[p].row0 < parts[p].row1);
@@ -170,6 +170,47 @@ void workers_divide_every_tile_and_row_and_know_their_first(void **state)
     check_free(place);
 }
 
+/* All tiles, groups, and heads of a worker's rows, and first the first. */
+void workers_in_bands_have_all_of_their_rows(void **state)
+{
+    struct check_rng rng = {43};
+    uint8_t *place = check_alloc(ingle_pack_bytes(INGLE_W_Q4_K, 192, 512));
+    const struct ingle_matrix w = {INGLE_W_Q4_K, 192, 512, place};
+    struct ingle_act out = {.cols = 192};
+    (void)state;
+    for (uint32_t turn = 0; turn < 40; turn++) {
+        struct ingle_bands bands;
+        const uint32_t T = 64 + check_u32(&rng) % 600,
+                       n = check_bands(&rng, T, 1 + turn % 8, &bands);
+        struct ingle_op product = {.bands = &bands,
+                                   .kind = INGLE_K_MATMUL,
+                                   .matmul = {.n_w = 2, .T = T, .w = {w, w}}};
+        struct ingle_op qkv = {
+            .bands = &bands,
+            .kind = INGLE_K_QKV,
+            .qkv = {.w = {w, w, w}, .T = T, .q0 = turn % 3 * T / 2, .H = 3, .Hk = 3, .D = 64}};
+        product.matmul.out = turn % 2 ? &out : NULL;
+        for (uint32_t i = 0; i < n; i++) {
+            const struct ingle_worker worker = {i, n, NULL};
+            struct ingle_part part[INGLE_PARTS_MAX];
+            struct ingle_qkv_parts parts;
+            assert_int_equal(ingle_parts(&product, 0, &worker, part), 1);
+            assert_int_equal(part[0].to - part[0].from, turn % 2 ? 6 : 12);
+            assert_int_equal(part[0].row0, bands.first[i]);
+            assert_int_equal(part[0].row1, bands.first[i + 1]);
+            assert_int_equal(ingle_parts(&product, 1, &worker, part), turn % 2 ? 0 : 1);
+            assert_ptr_equal(ingle_op_weights(&product, &worker).at, place);
+            ingle_qkv_parts(&qkv, &worker, &parts);
+            assert_int_equal(parts.n_q, qkv.qkv.q0 < bands.first[i + 1]);
+            assert_int_equal(parts.n_kv, 1);
+            assert_int_equal(parts.kv[0].to - parts.kv[0].from, 6);
+            assert_int_equal(parts.kv[0].row0, bands.first[i]);
+            assert_int_equal(parts.kv[0].row1, bands.first[i + 1]);
+        }
+    }
+    check_free(place);
+}
+
 /* The same of q, k and v: tiles of q of rows from q0 on, and heads of k and v. */
 static void check_qkv_division(const struct ingle_op *op, uint32_t workers)
 {
@@ -184,10 +225,10 @@ static void check_qkv_division(const struct ingle_op *op, uint32_t workers)
     memset(done, 0, sizeof done);
     for (uint32_t index = 0; index < workers; index++, all += mine) {
         const struct ingle_worker worker = {index, workers, NULL};
-        const struct ingle_qkv_share share = ingle_qkv_share(arg, &worker);
-        struct ingle_part parts[2][INGLE_PARTS_MAX];
-        const uint32_t n[2] = {ingle_qkv_parts_q(arg, share, parts[0]),
-                               ingle_qkv_parts_kv(arg, share, parts[1])};
+        struct ingle_qkv_parts both;
+        ingle_qkv_parts(op, &worker, &both);
+        const struct ingle_part *parts[2] = {both.q, both.kv};
+        const uint32_t n[2] = {both.n_q, both.n_kv};
         struct ingle_weights_span span = ingle_op_weights(op, &worker);
         mine = 0;
         for (uint32_t i = 0; i < 2; i++) {

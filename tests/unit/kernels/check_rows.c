@@ -251,6 +251,60 @@ void norm_equals_reference(void **state)
     }
 }
 
+/* embed, norm with its residual sum, and quant, of rows that workers have in bands. */
+void rows_in_bands_equal_reference(void **state)
+{
+    enum {
+        T = 300,
+        E = 96,
+        V = 50
+    };
+    struct check_rng rng = {41};
+    for (uint32_t workers = 1; workers <= 4; workers++) {
+        struct ingle_matrix w = check_matrix(&rng, INGLE_W_Q8_0, V, E);
+        struct ingle_bands bands;
+        int32_t ids[T];
+        float *x[2], *add = odd_floats(&rng, T * E), gain[E];
+        struct ingle_act out[2][2];
+        check_floats(&rng, gain, E);
+        for (uint32_t t = 0; t < T; t++) {
+            ids[t] = (int32_t)(check_u32(&rng) % V);
+        }
+        assert_int_equal(check_bands(&rng, T, workers, &bands), workers);
+        for (uint32_t i = 0; i < 2; i++) {
+            x[i] = check_alloc(sizeof(float) * T * E);
+            out[i][0] = check_act(INGLE_ACT_INT8, T, E);
+            out[i][1] = check_act(INGLE_ACT_INT16, T, E);
+            struct ingle_op ops[] = {{.kind = INGLE_K_EMBED, .embed = {&w, ids, x[i], 1.5f, T}},
+                                     {.kind = INGLE_K_NORM,
+                                      .norm = {.x = x[i],
+                                               .add = add,
+                                               .gain = gain,
+                                               .out = &out[i][0],
+                                               .eps = 1e-6f,
+                                               .T = T,
+                                               .E = E,
+                                               .R = T}},
+                                     {.kind = INGLE_K_QUANT, .quant = {x[i], &out[i][1], T}}};
+            for (uint32_t k = 0; k < 3; k++) {
+                ops[k].bands = i == 0 ? &bands : NULL;
+                check_run(i == 0 ? check_table(state) : ingle_kernels_ref(), &ops[k],
+                          i == 0 ? workers : 1);
+            }
+        }
+        check_same_floats(x[0], x[1], T * E, "embed and residual sum");
+        for (uint32_t k = 0; k < 2; k++) {
+            same_act(&out[0][k], &out[1][k], T);
+            check_free(out[0][k].rows);
+            check_free(out[1][k].rows);
+        }
+        check_free(x[0]);
+        check_free(x[1]);
+        check_free(add);
+        check_free(w.data);
+    }
+}
+
 void row_stat_equals_reference(void **state)
 {
     static const uint32_t sizes[] = {1, 2, 15, 16, 17, 31, 33, 63, 64, 65, 100, 511, 49152, 151936};
