@@ -1,6 +1,6 @@
 /* Owns nothing of its own: turns the sequences of one engine into a batch, runs it, and hands each
- * row's result to its sequence. All decodes come first, then prefill up to the budget. Thread:
- * step. */
+ * row's result to its sequence. All decodes come first, then prefill up to the budget, which is
+ * smaller beside decodes: they wait for the whole step. Thread: step. */
 #include <math.h>
 #include <string.h>
 
@@ -110,6 +110,8 @@ static bool wants_rows(const struct ingle_sequence *seq, const struct ingle_engi
 
 static void build_batch(struct ingle_sched *s, struct ingle_engine *e, struct ingle_batch *batch)
 {
+    uint32_t budget = e->batch_tokens;
+
     batch->T = batch->n_seqs = batch->n_out = 0;
     for (uint32_t i = 0; i < s->limits.sequences_max; i++) {
         struct ingle_sequence *seq = &s->step.sequences[i];
@@ -122,11 +124,14 @@ static void build_batch(struct ingle_sched *s, struct ingle_engine *e, struct in
             seq->request->in.port->step.n_reserved = 0;
         }
     }
-    for (uint32_t i = 0; i < s->limits.sequences_max && batch->T < e->batch_tokens; i++) {
+    if (batch->T > 0 && budget > INGLE_SHARED_TOKENS) {
+        budget = INGLE_SHARED_TOKENS;
+    }
+    for (uint32_t i = 0; i < s->limits.sequences_max && batch->T < budget; i++) {
         struct ingle_sequence *seq = &s->step.sequences[i];
 
         if (wants_rows(seq, e) && !seq->decoding && seq->n_fed < seq->n_feed) {
-            put_rows(e, seq, batch, prefill_rows(seq, e->batch_tokens - batch->T));
+            put_rows(e, seq, batch, prefill_rows(seq, budget - batch->T));
         }
     }
 }

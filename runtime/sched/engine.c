@@ -16,10 +16,17 @@ bool ingle_engine_structural(const void *engine, int32_t token)
 }
 
 /* Contexts, the pages of one batch, and one more page for each sequence that crosses a border. */
-static uint32_t open_pages_wanted(const struct ingle_sched_options *limits)
+static uint32_t open_pages_wanted(const struct ingle_engine *e,
+                                  const struct ingle_sched_options *limits)
 {
-    return limits->contexts_max + limits->batch_tokens / INGLE_CUT_STRUCT_MIN +
-           limits->sequences_max;
+    return limits->contexts_max + e->batch_tokens / INGLE_CUT_STRUCT_MIN + limits->sequences_max;
+}
+
+static uint64_t weights_of_layers(const struct ingle_model *m)
+{
+    uint64_t attn = 2 * (uint64_t)(m->H + m->Hk) * m->D;
+
+    return m->L * m->E * (attn + 3 * (uint64_t)m->F);
 }
 
 static int init_parts(struct ingle_engine *e, const struct ingle_sched_options *limits,
@@ -29,6 +36,7 @@ static int init_parts(struct ingle_engine *e, const struct ingle_sched_options *
     uint32_t window[INGLE_GROUPS_MAX] = {0};
     int r;
 
+    e->batch_tokens = limits->batch_tokens;
     e->V = INGLE_NULL_VOCAB;
     e->context_tokens = INGLE_NULL_CONTEXT;
     if (e->model != NULL) {
@@ -41,7 +49,10 @@ static int init_parts(struct ingle_engine *e, const struct ingle_sched_options *
             shape.group_layers[g] = m->group_layers[g];
             window[g] = m->group_window[g];
         }
-        r = ingle_graph_init(&e->graph, m, e->backend, limits->batch_tokens, limits->sequences_max,
+        if (weights_of_layers(m) >= INGLE_LARGE_WEIGHTS && e->batch_tokens > INGLE_SHARED_TOKENS) {
+            e->batch_tokens = INGLE_SHARED_TOKENS;
+        }
+        r = ingle_graph_init(&e->graph, m, e->backend, e->batch_tokens, limits->sequences_max,
                              INGLE_HEAD_ROWS, err);
         if (r < 0) {
             return r;
@@ -57,14 +68,13 @@ static int init_parts(struct ingle_engine *e, const struct ingle_sched_options *
     if (options->context_tokens != 0 && options->context_tokens < e->context_tokens) {
         e->context_tokens = options->context_tokens;
     }
-    e->batch_tokens = limits->batch_tokens;
     e->sampler_bytes = ingle_sampler_scratch_bytes(e->V);
     e->sampler_scratch = ingle_mem_map(e->sampler_bytes);
     if (e->sampler_scratch == NULL || (e->model != NULL && e->embed_sums == NULL)) {
         return ingle_fail(err, -ENOMEM, "no memory for the sampler of a vocabulary of %u", e->V);
     }
     r = ingle_kv_pool_init(&e->pool, e->backend, &shape, options->kv_bits, options->kv_bytes,
-                           open_pages_wanted(limits), err);
+                           open_pages_wanted(e, limits), err);
     if (r < 0) {
         return r;
     }

@@ -5,7 +5,9 @@
 
 #define INGLE_SEQUENCES_MAX  64u   /* running at once */
 #define INGLE_CONTEXTS_MAX   128u  /* per engine, kept ones included */
-#define INGLE_BATCH_TOKENS   256u  /* rows of one step */
+#define INGLE_BATCH_TOKENS   512u  /* rows of one step */
+#define INGLE_SHARED_TOKENS  256u  /* .. in which somebody waits for a token, or of a large model */
+#define INGLE_LARGE_WEIGHTS  (1u << 30) /* of the layers: from here on a step takes long enough */
 #define INGLE_QUEUE_MESSAGES 8192u /* each way between io and step */
 #define INGLE_HANDLES_MAX    2048u /* contexts that have an id, over all engines */
 #define INGLE_EOG_MAX        32u

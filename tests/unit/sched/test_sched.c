@@ -42,7 +42,8 @@ static void *step_main(void *arg)
     return NULL;
 }
 
-static void fixture_init(struct fixture *f)
+/* Without its thread: what is sent now waits for the first step. */
+static void fixture_create(struct fixture *f)
 {
     struct ingle_engine_options options = {.kv_bits = 8, .kv_bytes = 8 << 20};
     struct ingle_to_step add = {.kind = INGLE_TO_STEP_MODEL_ADD, .slot = 0};
@@ -52,8 +53,18 @@ static void fixture_init(struct fixture *f)
     assert_int_equal(ingle_backend_null_create(&f->backend, NULL), 0);
     assert_int_equal(ingle_engine_create(NULL, f->backend, NULL, &options, &f->engine, NULL), 0);
     add.engine = f->engine;
-    assert_int_equal(pthread_create(&f->thread, NULL, step_main, f->sched), 0);
     assert_true(ingle_sched_send(f->sched, &add));
+}
+
+static void fixture_start(struct fixture *f)
+{
+    assert_int_equal(pthread_create(&f->thread, NULL, step_main, f->sched), 0);
+}
+
+static void fixture_init(struct fixture *f)
+{
+    fixture_create(f);
+    fixture_start(f);
 }
 
 static struct ingle_from_step next_reply(struct fixture *f)
@@ -393,6 +404,38 @@ static void a_prompt_seen_before_is_not_computed_again(void **state)
     client_free(stranger);
 }
 
+/* Prompts alone go by 512 rows, beside a stream by 256 with its own. */
+static void a_step_is_shorter_while_somebody_waits_for_a_token(void **state)
+{
+    static const uint32_t n_streamed[] = {0, 3}, n_steps[] = {2, 4};
+    static int32_t prompt[1024];
+
+    (void)state;
+    for (uint32_t i = 0; i < 2; i++) {
+        struct fixture f;
+        struct client *a, *b;
+
+        fixture_create(&f);
+        a = attach(1, 1, 64);
+        b = attach(2, 2, 64);
+        if (n_streamed[i] > 0) {
+            submit(&f, request(a, INGLE_REQ_GENERATE, 1, prompt, 1, n_streamed[i]));
+        }
+        submit(&f, request(b, INGLE_REQ_GENERATE, 2, prompt, 1024, 1));
+        fixture_start(&f);
+        for (uint32_t done = 0; done < 1 + (n_streamed[i] > 0); done++) {
+            request_free(next_reply(&f).request);
+        }
+        /* 512, 512; 1 + 511, 1 + 255, 1 + 255, 3 */
+        assert_int_equal(atomic_load_explicit(&ingle_sched_stats(f.sched)->n_steps,
+                                              memory_order_relaxed),
+                         n_steps[i]);
+        fixture_fini(&f);
+        client_free(a);
+        client_free(b);
+    }
+}
+
 static void detaching_ends_everything_of_that_client_only(void **state)
 {
     struct fixture f;
@@ -533,6 +576,7 @@ int main(void)
         cmocka_unit_test(a_cancelled_request_is_done_before_the_cancel_is_answered),
         cmocka_unit_test(a_context_is_kept_forked_handed_over_and_closed),
         cmocka_unit_test(a_prompt_seen_before_is_not_computed_again),
+        cmocka_unit_test(a_step_is_shorter_while_somebody_waits_for_a_token),
         cmocka_unit_test(detaching_ends_everything_of_that_client_only),
         cmocka_unit_test(records_pass_through_a_ring_smaller_than_they_are),
         cmocka_unit_test(a_lying_reader_is_dropped_and_told_of_once),
