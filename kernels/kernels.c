@@ -61,10 +61,10 @@ struct ingle_row_stat ingle_row_stat_merge(const struct ingle_row_stat *part, ui
 static struct ingle_weights_span tiles_span(const struct ingle_matrix *w, uint64_t from,
                                             uint64_t to)
 {
-    uint64_t bytes = ingle_tile_shape(w->type, w->cols).bytes, tiles = ingle_tiles(w->rows);
+    const uint64_t tiles = ingle_tiles(w->rows);
+    const uint8_t *at = ingle_tile_at(w, from), *end = ingle_tile_at(w, to < tiles ? to : tiles);
 
-    return (struct ingle_weights_span){.at = w->data + from * bytes,
-                                       .bytes = ((to < tiles ? to : tiles) - from) * bytes};
+    return (struct ingle_weights_span){.at = at, .bytes = (uint64_t)(end - at)};
 }
 
 static struct ingle_weights_span weights_of_matmul(const struct ingle_op *op,

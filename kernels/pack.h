@@ -119,6 +119,12 @@ static inline struct ingle_tile_shape ingle_tile_shape(enum ingle_wtype type, ui
     return shape;
 }
 
+/* Where tile `tile` of a matrix begins, or behind the last one ends. */
+static inline const uint8_t *ingle_tile_at(const struct ingle_matrix *w, uint64_t tile)
+{
+    return w->data + tile * ingle_tile_shape(w->type, w->cols).bytes;
+}
+
 /* IQ4_NL: value of index i plus 128. */
 #define INGLE_IQ4_NL_TABLE                                                      \
     {                                                                           \

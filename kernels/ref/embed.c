@@ -8,7 +8,7 @@ static void embed_row(const struct ingle_matrix *w, uint32_t row, float scale, f
 {
     struct ingle_tile_shape shape = ingle_tile_shape(w->type, w->cols);
     struct ingle_wform form = ingle_wform(w->type);
-    const uint8_t *tile = w->data + row / INGLE_TILE_ROWS * shape.bytes;
+    const uint8_t *tile = ingle_tile_at(w, row / INGLE_TILE_ROWS);
     uint32_t r = row % INGLE_TILE_ROWS;
     if (form.scale == INGLE_WS_FLOAT) {
         for (uint32_t k = 0; k < w->cols; k++) {

@@ -17,7 +17,6 @@ void INGLE_VARIANT(head)(const struct ingle_op *op, const struct ingle_worker *w
     const struct ingle_arg_head *arg = &op->head;
     const struct ingle_worker alone = {.count = 1, .scratch = worker->scratch};
     const uint32_t n_parts = ingle_head_parts(arg->w.rows);
-    const uint64_t tile_bytes = ingle_pack_bytes(arg->w.type, INGLE_TILE_ROWS, arg->w.cols);
     struct ingle_share share = ingle_share(n_parts, worker);
     assert(arg->logits || arg->R <= INGLE_HEAD_ROWS);
     for (uint64_t i = share.from; i < share.to; i++) {
@@ -26,7 +25,7 @@ void INGLE_VARIANT(head)(const struct ingle_op *op, const struct ingle_worker *w
         struct ingle_matrix w = {.type = arg->w.type,
                                  .rows = n,
                                  .cols = arg->w.cols,
-                                 .data = arg->w.data + n0 / INGLE_TILE_ROWS * tile_bytes};
+                                 .data = ingle_tile_at(&arg->w, n0 / INGLE_TILE_ROWS)};
         void *end = worker->scratch + INGLE_SCRATCH_BYTES - LOGITS_BYTES;
         float *y = arg->logits ? arg->logits + n0 : end;
         uint64_t stride = arg->logits ? arg->w.rows : INGLE_HEAD_COLS;

@@ -227,8 +227,7 @@ static void tile_y(const struct ingle_arg_matmul *arg, uint32_t i, uint64_t tile
     if (n0 >= w->rows) {
         return;
     }
-    tile_rows(arg->x, w, w->data + tile * ingle_tile_shape(w->type, w->cols).bytes, t0, n_tokens,
-              acc);
+    tile_rows(arg->x, w, ingle_tile_at(w, tile), t0, n_tokens, acc);
     for (uint32_t t = 0; arg->bias[i] && t < n_tokens; t++) {
         for (uint64_t n = 0; n < INGLE_TILE_ROWS && n0 + n < w->rows; n++) {
             acc[t][n] += arg->bias[i][n0 + n];

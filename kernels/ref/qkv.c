@@ -76,7 +76,7 @@ static void put_tiles(const struct ingle_arg_qkv *arg, enum which which, uint64_
         .type = w->type,
         .rows = (uint32_t)((to - from) * INGLE_TILE_ROWS),
         .cols = w->cols,
-        .data = w->data + from * ingle_tile_shape(w->type, w->cols).bytes,
+        .data = ingle_tile_at(w, from),
     };
     ret->bias[i] = arg->bias[which] ? arg->bias[which] + from * INGLE_TILE_ROWS : NULL;
     ret->y[i] = y;

@@ -41,7 +41,7 @@ static uint32_t even_piece(uint32_t left, uint32_t max)
 static const uint8_t *tile_at(const struct ingle_matrix *w, uint64_t tile)
 {
     uint64_t last = ingle_tiles(w->rows) - 1;
-    return w->data + (tile < last ? tile : last) * ingle_tile_shape(w->type, w->cols).bytes;
+    return ingle_tile_at(w, tile < last ? tile : last);
 }
 
 static void decode(const struct strip *strip, ingle_mm_decode_fn *fn, uint32_t first, uint32_t n)
