@@ -267,7 +267,7 @@ struct ingle_arg_attn {
 /* The rows of a step, divided among the n workers once for all ops that name these bands: worker i
  * has rows [first[i], first[i + 1]) of each. None of them needs other rows of those before it, so a
  * worker goes through them without waiting for anybody; attention does, and has no bands. */
-#define INGLE_BANDS_MAX 8u
+#define INGLE_BANDS_MAX 4u
 struct ingle_bands {
     uint32_t n;
     uint32_t first[INGLE_BANDS_MAX + 1]; /* from 0 to T, INGLE_PAGE_TOKENS apart and more */

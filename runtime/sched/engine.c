@@ -29,6 +29,16 @@ static uint64_t weights_of_layers(const struct ingle_model *m)
     return m->L * m->E * (attn + 3 * (uint64_t)m->F);
 }
 
+/* Rows of a step that nobody waits for: a band for each worker, if that is how they are divided. */
+static uint32_t rows_alone(const struct ingle_engine *e, const struct ingle_sched_options *limits)
+{
+    bool large = e->model != NULL && weights_of_layers(e->model) >= INGLE_LARGE_WEIGHTS;
+    uint32_t n = large || e->backend->n_workers > INGLE_BANDS_MAX ? 1 : e->backend->n_workers;
+    uint32_t rows = n * INGLE_SHARED_TOKENS;
+
+    return rows < limits->batch_tokens ? rows : limits->batch_tokens;
+}
+
 static int init_parts(struct ingle_engine *e, const struct ingle_sched_options *limits,
                       const struct ingle_engine_options *options, struct ingle_error *err)
 {
@@ -36,7 +46,7 @@ static int init_parts(struct ingle_engine *e, const struct ingle_sched_options *
     uint32_t window[INGLE_GROUPS_MAX] = {0};
     int r;
 
-    e->batch_tokens = limits->batch_tokens;
+    e->batch_tokens = rows_alone(e, limits);
     e->V = INGLE_NULL_VOCAB;
     e->context_tokens = INGLE_NULL_CONTEXT;
     if (e->model != NULL) {
@@ -48,9 +58,6 @@ static int init_parts(struct ingle_engine *e, const struct ingle_sched_options *
         for (uint32_t g = 0; g < m->n_groups; g++) {
             shape.group_layers[g] = m->group_layers[g];
             window[g] = m->group_window[g];
-        }
-        if (weights_of_layers(m) >= INGLE_LARGE_WEIGHTS && e->batch_tokens > INGLE_SHARED_TOKENS) {
-            e->batch_tokens = INGLE_SHARED_TOKENS;
         }
         r = ingle_graph_init(&e->graph, m, e->backend, e->batch_tokens, limits->sequences_max,
                              INGLE_HEAD_ROWS, err);

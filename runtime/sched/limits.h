@@ -5,9 +5,8 @@
 
 #define INGLE_SEQUENCES_MAX  64u   /* running at once */
 #define INGLE_CONTEXTS_MAX   128u  /* per engine, kept ones included */
-#define INGLE_BATCH_TOKENS   512u  /* rows of one step */
-#define INGLE_SHARED_TOKENS  256u  /* .. in which somebody waits for a token, or of a large model */
-#define INGLE_LARGE_WEIGHTS  (1u << 30) /* of the layers: from here on a step takes long enough */
+#define INGLE_BATCH_TOKENS   1024u /* rows of one step, at most */
+#define INGLE_SHARED_TOKENS  256u  /* .. where somebody waits for a token; of a worker elsewhere */
 #define INGLE_QUEUE_MESSAGES 8192u /* each way between io and step */
 #define INGLE_HANDLES_MAX    2048u /* contexts that have an id, over all engines */
 #define INGLE_EOG_MAX        32u
@@ -15,6 +14,9 @@
 #define INGLE_NULL_CONTEXT   8192u
 #define INGLE_PARKED_POLL_NS \
     500000 /* how often a full token ring is looked at when nothing else runs */
+
+/* Of the layers: a model of so many weights takes long enough for a step of 256 rows. */
+#define INGLE_LARGE_WEIGHTS (1u << 30)
 
 /* options (NULL: none) with every zero field replaced by its default. */
 static inline struct ingle_sched_options ingle_sched_limits(

@@ -149,7 +149,8 @@ static void fork_in_the_middle(struct forward *f, const int32_t *tokens, struct 
 
 /* Rows that nobody wants are not computed to the end; those that are wanted do not notice. */
 static void unwanted_rows(struct forward *f, const struct ingle_context *first,
-                          const int32_t *tokens, struct reference *ref, uint32_t tenant)
+                          const int32_t *tokens, struct reference *ref, uint32_t tenant,
+                          uint32_t cut)
 {
     enum {
         WANTED = 3 /* the last rows of the prompt */
@@ -158,8 +159,8 @@ static void unwanted_rows(struct forward *f, const struct ingle_context *first,
     struct ingle_context *other = ingle_context_open(&f->set, tenant + 1);
     uint64_t E = f->model->E;
 
-    for (uint32_t at = 0; at < N; at += 90) {
-        uint32_t n = N - at < 90 ? N - at : 90, skip = at + n < N ? n : n - WANTED;
+    for (uint32_t at = 0; at < N; at += cut) {
+        uint32_t n = N - at < cut ? N - at : cut, skip = at + n < N ? n : n - WANTED;
         struct forward_piece pieces[2] = {
             {.ctx = other, .tokens = tokens + 10 + at, .n = 5, .n_skip = at + n < N ? 5 : 4},
             {.ctx = c, .tokens = tokens + at, .n = n, .n_skip = skip}};
@@ -185,10 +186,28 @@ static void stopped_worker(struct forward *f, const int32_t *tokens, struct refe
         struct stopper stopper;
 
         stopper_begin(&stopper, "ingle-work/1", 10000 + 30000 * i);
-        run(f, c, tokens, 0, 100, ref, false, "stopped worker");
+        run(f, c, tokens, 0, i == 1 ? N : 100, ref, false, "stopped worker");
         check(stopper_end(&stopper), "a worker to stop", i);
         ingle_context_close(&f->set, c);
     }
+}
+
+/* Workers that divide each op, and those that keep to their bands of rows. */
+static void several_workers(struct forward *f, const struct ingle_context *first,
+                            const int32_t *tokens, struct reference *ref)
+{
+    uint32_t n = f->backend->n_workers;
+
+    for (uint32_t i = 0; i < 2; i++) {
+        struct ingle_context *c = ingle_context_open(&f->set, 1 + i);
+
+        run(f, c, tokens, 0, i == 0 ? 100 : N, ref, false, "several workers");
+        check(f->graph.bands.n == (i == 0 ? 0 : n), "bands", f->graph.bands.n);
+        compare_pages(f, first, c);
+        ingle_context_close(&f->set, c);
+    }
+    unwanted_rows(f, first, tokens, ref, 3, N);
+    check(f->graph.bands.n == n, "bands with unwanted rows", f->graph.bands.n);
 }
 
 /* A text of code and prose with markers, as ids of this vocabulary. */
@@ -248,14 +267,16 @@ int main(int argc, char **argv)
     batch_companions(&f, tokens, &ref, 20);
     prefix_hit(&f, tokens, &ref, 30);
     fork_in_the_middle(&f, tokens, &ref, 31);
-    unwanted_rows(&f, first, tokens, &ref, 40);
+    unwanted_rows(&f, first, tokens, &ref, 40, 90);
     options.model = f.model;
-    options.n_workers = 2;
-    forward_init(&g, &options);
-    first = ingle_context_open(&g.set, 1);
-    run(&g, first, tokens, 0, 100, &ref, false, "two threads");
-    stopped_worker(&g, tokens, &ref, 2);
-    forward_fini(&g, true);
+    for (options.n_workers = 2; options.n_workers <= 3; options.n_workers++) {
+        forward_init(&g, &options);
+        several_workers(&g, first, tokens, &ref);
+        if (options.n_workers == 2) {
+            stopped_worker(&g, tokens, &ref, 10);
+        }
+        forward_fini(&g, true);
+    }
     forward_fini(&f, false);
     free(ref.rows);
     free(ref.logits);

@@ -51,6 +51,7 @@ static void fixture_create(struct fixture *f)
     memset(f, 0, sizeof *f);
     assert_int_equal(ingle_sched_create(NULL, &f->board, &f->sched, NULL), 0);
     assert_int_equal(ingle_backend_null_create(&f->backend, NULL), 0);
+    f->backend->n_workers = 2; /* steps are as long as theirs would be */
     assert_int_equal(ingle_engine_create(NULL, f->backend, NULL, &options, &f->engine, NULL), 0);
     add.engine = f->engine;
     assert_true(ingle_sched_send(f->sched, &add));
