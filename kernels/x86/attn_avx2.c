@@ -180,11 +180,12 @@ INLINE void block_of(struct ingle_attn_tile *tile, const struct ingle_kv_block *
 {
     uint32_t D = tile->arg->D;
     float *scale = tile->kv, *min = tile->kv + tile->plane_step;
+    const uint32_t lines = ingle_attn_lines(tile, 2 * tile->n_active);
 
     ingle_f32_row_of_f16(block->k_scale, D, scale);
     ingle_f32_row_of_f16(block->k_min, D, min);
     for (uint32_t i = 0; i < tile->n_active; i++) {
-        ingle_attn_fetch(tile, 2 * tile->n_active - i);
+        ingle_attn_fetch(tile, lines);
         fold(tile, i, tile->q + i * D, scale, min, D);
         for (uint32_t t = 0; t < S; t += HALF) {
             __m256 sum = dot_codes(block->k_codes + 4 * t, nibbles, S, D, numbers(tile, i));
@@ -197,7 +198,7 @@ INLINE void block_of(struct ingle_attn_tile *tile, const struct ingle_kv_block *
     ingle_f32_row_of_f16(block->v_scale, S, scale);
     ingle_f32_row_of_f16(block->v_min, S, min);
     for (uint32_t i = 0; i < tile->n_active; i++) {
-        ingle_attn_fetch(tile, tile->n_active - i);
+        ingle_attn_fetch(tile, lines);
         fold(tile, i, tile->s + i * S, scale, min, S);
         for (uint32_t c = 0; c < D; c += HALF) {
             float *o = tile->now.o + i * D + c;

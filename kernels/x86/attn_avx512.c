@@ -384,11 +384,13 @@ INLINE void nibbles_of(__m512i code[VECTORS], const __m512i both[VECTORS], int s
     }
 }
 
-/* The sums of nq queries over nv * 16 columns of codes [axis][columns][4]. */
-INLINE void dot_codes(const uint8_t *codes, bool nibbles, uint32_t columns, uint32_t axis,
-                      const int8_t *plane, uint32_t plane_step, int nq, int nv,
+/* The sums of nq queries, from `query` on, over nv * 16 columns of codes [axis][columns][4]. */
+INLINE void dot_codes(struct ingle_attn_tile *tile, const uint8_t *codes, bool nibbles,
+                      uint32_t columns, uint32_t axis, uint32_t query, int nq, int nv,
                       struct sums sum[CODE_QUERIES])
 {
+    const uint32_t plane_step = tile->plane_step, lines = tile->n_lines;
+    const int8_t *plane = tile->planes + 2 * query * plane_step;
     const __m512i zero = _mm512_setzero_si512();
     const struct sums zeros = {{zero, zero, zero, zero}, {zero, zero, zero, zero}};
     const int8_t *end = plane + axis;
@@ -397,6 +399,7 @@ INLINE void dot_codes(const uint8_t *codes, bool nibbles, uint32_t columns, uint
     sum[0] = sum[1] = sum[2] = zeros;
     for (; plane < end; plane += nibbles ? 8 : 4, codes += step) {
         __m512i code[VECTORS], both[VECTORS];
+        ingle_attn_fetch(tile, lines);
         if (nibbles) {
             load_codes(both, codes, nv);
             nibbles_of(code, both, 0, nv);
@@ -433,10 +436,9 @@ INLINE void put_scores(struct ingle_attn_tile *tile, uint32_t query, const struc
 INLINE void scores_of(struct ingle_attn_tile *tile, const uint8_t *codes, bool nibbles,
                       uint32_t query, int nq, int nv)
 {
-    const int8_t *plane = tile->planes + 2 * query * tile->plane_step;
     struct sums sum[CODE_QUERIES];
 
-    dot_codes(codes, nibbles, S, tile->arg->D, plane, tile->plane_step, nq, nv, sum);
+    dot_codes(tile, codes, nibbles, S, tile->arg->D, query, nq, nv, sum);
     put_scores(tile, query, &sum[0], nv);
     if (nq > 1) {
         put_scores(tile, query + 1, &sum[1], nv);
@@ -476,14 +478,18 @@ INLINE void put_values(struct ingle_attn_tile *tile, uint32_t query, uint32_t co
     }
 }
 
+/* Tokens whose values are mixed: what is not seen has no weight. */
+INLINE uint32_t tokens_of(const struct ingle_attn_tile *tile)
+{
+    return (tile->t1 + 7) / 8 * 8;
+}
+
 INLINE void values_of(struct ingle_attn_tile *tile, const uint8_t *codes, bool nibbles,
                       uint32_t query, int nq, uint32_t column, int nv)
 {
-    const int8_t *plane = tile->planes + 2 * query * tile->plane_step;
     struct sums sum[CODE_QUERIES];
 
-    dot_codes(codes + 4 * column, nibbles, tile->arg->D, (tile->t1 + 7) / 8 * 8, plane,
-              tile->plane_step, nq, nv, sum);
+    dot_codes(tile, codes + 4 * column, nibbles, tile->arg->D, tokens_of(tile), query, nq, nv, sum);
     put_values(tile, query, column, &sum[0], nv);
     if (nq > 1) {
         put_values(tile, query + 1, column, &sum[1], nv);
@@ -505,6 +511,15 @@ INLINE void values_columns(struct ingle_attn_tile *tile, const uint8_t *codes, b
     }
 }
 
+/* Steps of a page's products (dot_codes), of K and of V, whose last columns go one by one. */
+INLINE uint32_t steps_of(const struct ingle_attn_tile *tile, bool nibbles)
+{
+    const uint32_t D = tile->arg->D, width = VECTORS * LANES;
+    const uint32_t per = nibbles ? 8 : 4, groups = D / width + D % width / LANES;
+    const uint32_t passes = (tile->n_active + CODE_QUERIES - 1) / CODE_QUERIES;
+    return passes * (D / per + groups * tokens_of(tile) / per);
+}
+
 /* Three queries at a time, then what is left; every count is its own unrolled code. */
 INLINE void block_of(struct ingle_attn_tile *tile, const struct ingle_kv_block *block, bool nibbles)
 {
@@ -515,6 +530,7 @@ INLINE void block_of(struct ingle_attn_tile *tile, const struct ingle_kv_block *
     struct fold fold;
     struct parts sums;
 
+    tile->n_lines = ingle_attn_lines(tile, steps_of(tile, nibbles));
     set_seen(tile, seen);
     ingle_f32_row_of_f16(block->k_scale, D, scale);
     ingle_f32_row_of_f16(block->k_min, D, min);
@@ -523,7 +539,6 @@ INLINE void block_of(struct ingle_attn_tile *tile, const struct ingle_kv_block *
     }
     fold_end(tile, &fold, inverse);
     for (uint32_t i = 0; i < n; i++) {
-        ingle_attn_fetch(tile, 2 * n - i);
         split(tile, i, tile->q + i * D, scale, D, inverse[i]);
     }
     for (uint32_t i = 0; i < n; i += CODE_QUERIES) {
@@ -545,7 +560,6 @@ INLINE void block_of(struct ingle_attn_tile *tile, const struct ingle_kv_block *
     raise_sums(tile, &sums);
     fold_end(tile, &fold, inverse);
     for (uint32_t i = 0; i < n; i++) {
-        ingle_attn_fetch(tile, n - i);
         split(tile, i, tile->s + i * S, scale, S, inverse[i]);
     }
     for (uint32_t i = 0; i < n; i += CODE_QUERIES) {

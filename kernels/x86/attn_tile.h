@@ -34,18 +34,22 @@ struct ingle_attn_tile {
     struct ingle_attn_sums now, all; /* of the present part; of the parts before it */
     uint32_t n_parts;                /* that are in `all` */
     const uint8_t *next, *next_end;  /* of the page after this one: not yet fetched */
+    uint32_t n_lines;                /* of it to fetch with each step of a product */
 };
 
-/* The n-th part of what is left of the next page goes to the second-level cache. Spread over the
- * work on this page, a part with each folding of a query (there are two), because a core has few
- * buffers for lines on their way. */
-static inline void ingle_attn_fetch(struct ingle_attn_tile *tile, uint32_t n)
+/* Some lines of the next page go to the second-level cache. Spread over the work on this page,
+ * because a core has few buffers for lines on their way, and waits when they are taken. */
+static inline void ingle_attn_fetch(struct ingle_attn_tile *tile, uint32_t lines)
 {
-    uint64_t part = ((uint64_t)(tile->next_end - tile->next) / n + 63) / 64 * 64;
-    const uint8_t *end = tile->next + part;
-    for (; tile->next < end && tile->next < tile->next_end; tile->next += 64) {
+    for (; lines > 0 && tile->next < tile->next_end; lines--, tile->next += 64) {
         __builtin_prefetch(tile->next, 0, 2);
     }
+}
+
+/* Lines to fetch with each of the n steps that are left, so that none is left. */
+static inline uint32_t ingle_attn_lines(const struct ingle_attn_tile *tile, uint32_t n)
+{
+    return (uint32_t)(((uint64_t)(tile->next_end - tile->next) / 64 + n - 1) / n);
 }
 
 /* What an instruction set brings. */
