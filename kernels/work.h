@@ -1,5 +1,5 @@
-/* How an op is divided: worker i of n takes items [total i / n, total (i + 1) / n). What an item
- * computes never depends on where the borders fall. */
+/* How an op is divided: worker i of n takes items [total i / n, total (i + 1) / n), or in bands its
+ * rows of all. What an item computes never depends on where the borders fall. */
 #ifndef INGLE_KERNELS_WORK_H
 #define INGLE_KERNELS_WORK_H
 #include <assert.h>

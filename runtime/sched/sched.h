@@ -63,7 +63,7 @@ struct ingle_sched; /* opaque */
 struct ingle_sched_options {
     uint32_t sequences_max; /* running at once */
     uint32_t contexts_max;
-    uint32_t batch_tokens;   /* rows of one step: prefill is cut to this */
+    uint32_t batch_tokens;   /* rows of one step, at most: prefill is cut to this and less */
     uint32_t queue_messages; /* power of two */
 };
 
