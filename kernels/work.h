@@ -146,7 +146,8 @@ static inline struct ingle_qkv_share ingle_qkv_share(const struct ingle_arg_qkv 
                                                         : T[0] <= INGLE_FEW_ROWS ? 1
                                                                                  : 2)};
     /* In tiles times rows, and all times the numbers of blocks. */
-    const uint64_t cost_q = ret.q_tiles * T[0] * blocks[1], cost_kv = head * T[1] * blocks[0];
+    const uint64_t cost_q = (uint64_t)ret.q_tiles * T[0] * blocks[1];
+    const uint64_t cost_kv = head * T[1] * blocks[0];
     const uint64_t n_q = T[0] > 0 ? (tiles + ret.q_tiles - 1) / ret.q_tiles * blocks[0] : 0;
     const uint64_t n_kv = 2 * (uint64_t)arg->Hk * blocks[1], total = n_q * cost_q + n_kv * cost_kv;
     for (uint64_t i = 0, q = 0; n_q > 0 && i <= worker->index + 1; i++) {

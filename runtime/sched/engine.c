@@ -26,7 +26,7 @@ static uint64_t weights_of_layers(const struct ingle_model *m)
 {
     uint64_t attn = 2 * (uint64_t)(m->H + m->Hk) * m->D;
 
-    return m->L * m->E * (attn + 3 * (uint64_t)m->F);
+    return (uint64_t)m->L * m->E * (attn + 3 * (uint64_t)m->F);
 }
 
 /* Rows of a step that nobody waits for: a band for each worker, if that is how they are divided. */
