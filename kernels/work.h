@@ -18,21 +18,17 @@ static inline struct ingle_share ingle_share(uint64_t total, const struct ingle_
                                 total * (worker->index + 1) / worker->count};
 }
 
-/* This worker's rows of an op that is divided by rows. */
-static inline struct ingle_share ingle_band(const struct ingle_op *op,
-                                            const struct ingle_worker *worker)
-{
-    assert(op->bands->n == worker->count && worker->index < worker->count);
-    return (struct ingle_share){op->bands->first[worker->index],
-                                op->bands->first[worker->index + 1]};
-}
-
 /* This worker's of the T rows of an op whose rows are all alike. */
 static inline struct ingle_share ingle_share_rows(const struct ingle_op *op, uint32_t T,
                                                   const struct ingle_worker *worker)
 {
-    assert(!op->bands || op->bands->first[op->bands->n] == T);
-    return op->bands ? ingle_band(op, worker) : ingle_share(T, worker);
+    const struct ingle_bands *bands = op->bands;
+    if (!bands) {
+        return ingle_share(T, worker);
+    }
+    assert(bands->n == worker->count && worker->index < worker->count);
+    assert(bands->first[bands->n] == T);
+    return (struct ingle_share){bands->first[worker->index], bands->first[worker->index + 1]};
 }
 
 /* What a worker does of a product at a time: some tiles of a matrix (with `out` some groups of 32
