@@ -118,31 +118,24 @@ static void barrier(struct cpu_backend *cpu, struct fetch *fetch)
     }
 }
 
-static bool is_product(const struct ingle_op *op)
-{
-    return op->kind == INGLE_K_MATMUL || op->kind == INGLE_K_QKV;
-}
-
-/* The beginning of what the worker reads in the next product of ops [i, n). */
-static struct fetch next_weights(const struct ingle_op *ops, uint32_t i, uint32_t n,
-                                 const struct ingle_worker *worker)
+/* The first of ops [i, n) that has weights for the worker, n if none has; what it reads first. */
+static uint32_t next_weights(const struct ingle_op *ops, uint32_t i, uint32_t n,
+                             const struct ingle_worker *worker, struct fetch *ret)
 {
     struct ingle_weights_span span = {0};
 
-    while (i < n && !is_product(&ops[i])) {
-        i++;
-    }
-    if (i < n) {
-        span = ingle_op_weights(&ops[i], worker);
+    while (i < n && span.bytes == 0) {
+        span = ingle_op_weights(&ops[i++], worker);
     }
     span.bytes = span.bytes < FETCH_BYTES ? span.bytes : FETCH_BYTES;
-    return (struct fetch){.at = span.at, .lines = span.bytes / LINE_BYTES};
+    *ret = (struct fetch){.at = span.at, .lines = span.bytes / LINE_BYTES};
+    return span.bytes == 0 ? n : i - 1;
 }
 
 static void walk(struct cpu_backend *cpu, const struct ingle_worker *worker)
 {
     const struct ingle_op *ops = cpu->ops;
-    uint32_t n_ops = cpu->n_ops;
+    uint32_t n_ops = cpu->n_ops, next = 0; /* the op whose weights are fetched */
     struct fetch fetch = {0};
 
     for (uint32_t i = 0; i < n_ops; i++) {
@@ -150,8 +143,8 @@ static void walk(struct cpu_backend *cpu, const struct ingle_worker *worker)
         if (worker->count == 1 || (i + 1 < n_ops && !ingle_op_joins(&ops[i], &ops[i + 1]))) {
             continue;
         }
-        if (i == 0 || is_product(&ops[i])) {
-            fetch = next_weights(ops, i + 1, n_ops, worker);
+        if (i >= next) {
+            next = next_weights(ops, i + 1, n_ops, worker, &fetch);
         }
         barrier(cpu, &fetch);
     }
