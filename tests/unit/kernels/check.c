@@ -36,30 +36,44 @@ void check_floats(struct check_rng *rng, float *x, uint64_t n)
     }
 }
 
-/* [page: the size][pages that end with: bytes, padded to a line][page that nobody may touch]. A
- * vector that reads behind its array faults, whichever instruction set it belongs to; one that
- * writes into the padding is found by check_free. */
-static uint64_t padded_bytes(uint64_t bytes)
+/* [page: the shape][pages that end with: bytes, gap][page that nobody may touch]. A vector that
+ * reads behind its array faults, whichever instruction set it belongs to; one that writes into the
+ * gap, or before the array, is found by check_free. */
+struct shape {
+    uint64_t bytes, gap;
+};
+
+enum {
+    UNTOUCHED = 0xa5
+};
+
+static uint64_t body_bytes(struct shape shape)
 {
-    return (bytes + 63) / 64 * 64;
+    return (shape.bytes + shape.gap + PAGE - 1) / PAGE * PAGE;
 }
 
-static uint64_t body_bytes(uint64_t bytes)
+static void *alloc_shape(struct shape shape)
 {
-    return (padded_bytes(bytes) + PAGE - 1) / PAGE * PAGE;
-}
-
-void *check_alloc(uint64_t bytes)
-{
-    uint64_t padded = padded_bytes(bytes), body = body_bytes(bytes);
+    uint64_t body = body_bytes(shape), before = body - shape.bytes - shape.gap;
     uint8_t *at =
         mmap(NULL, body + 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     assert_true(at != MAP_FAILED);
     assert_int_equal(mprotect(at + PAGE + body, PAGE, PROT_NONE), 0);
-    uint8_t *p = at + PAGE + body - padded;
-    memcpy(at, &bytes, sizeof bytes);
-    memset(p + bytes, 0xa5, padded - bytes);
+    memcpy(at, &shape, sizeof shape);
+    memset(at + PAGE, UNTOUCHED, before);
+    uint8_t *p = at + PAGE + before;
+    memset(p + shape.bytes, UNTOUCHED, shape.gap);
     return p;
+}
+
+void *check_alloc(uint64_t bytes)
+{
+    return alloc_shape((struct shape){bytes, (64 - bytes % 64) % 64});
+}
+
+float *check_alloc_floats(uint64_t n)
+{
+    return alloc_shape((struct shape){n * sizeof(float), n % 16 == 0 ? sizeof(float) : 0});
 }
 
 void check_free(const void *p)
@@ -68,12 +82,15 @@ void check_free(const void *p)
      * which with no bytes at all is the one that faults. */
     uint8_t *at = (uint8_t *)(uintptr_t)p;
     uint8_t *first = at - (uintptr_t)at % PAGE - PAGE;
-    uint64_t bytes;
-    memcpy(&bytes, first, sizeof bytes);
-    for (uint64_t i = bytes; i < padded_bytes(bytes); i++) {
-        assert_int_equal(at[i], 0xa5);
+    struct shape shape;
+    memcpy(&shape, first, sizeof shape);
+    for (const uint8_t *before = first + PAGE; before < at; before++) {
+        assert_int_equal(*before, UNTOUCHED);
     }
-    assert_int_equal(munmap(first, body_bytes(bytes) + 2 * PAGE), 0);
+    for (uint64_t i = 0; i < shape.gap; i++) {
+        assert_int_equal(at[shape.bytes + i], UNTOUCHED);
+    }
+    assert_int_equal(munmap(first, body_bytes(shape) + 2 * PAGE), 0);
 }
 
 uint64_t check_gguf_row_bytes(enum ingle_wtype type, uint32_t cols)

@@ -19,9 +19,12 @@ uint32_t check_u32(struct check_rng *rng);
 float check_float(struct check_rng *rng); /* about normal, mean 0, deviation 1 */
 void check_floats(struct check_rng *rng, float *x, uint64_t n);
 
-/* Zeroed, 64-byte aligned, ending at a page that faults; check_free verifies the padding. Fails the
- * test when there is no memory. */
+/* Zeroed, 64-byte aligned, padded to a line, behind which a page faults; check_free verifies the
+ * padding and what lies before. Fails the test when there is no memory. */
 void *check_alloc(uint64_t bytes);
+/* n floats that begin at no line and no vector of 64 bytes, what most of them end at faults. For
+ * whatever an op takes at the alignment of its type. */
+float *check_alloc_floats(uint64_t n);
 void check_free(const void *p);
 
 /* Random GGUF rows with finite scales of a size that weights have. */
@@ -100,6 +103,7 @@ const struct ingle_kernels *check_table(void **state);
     X(attn_of_long_contexts_agrees_with_plain_softmax)  \
     X(attn_of_nan_query_stays_in_its_head_when_shared)  \
     X(attn_shared_by_threads_equals_that_of_one)        \
+    X(qkv_and_attn_of_no_rows_touch_nothing)            \
     X(qkv_keeps_pages_finite)                           \
     X(seal_codes_are_within_half_a_step)                \
     X(seal_of_equal_values_has_scale_one)

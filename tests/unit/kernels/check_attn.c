@@ -146,7 +146,7 @@ static struct world_shape random_shape(struct check_rng *rng)
     s.chunk_min = pick(rng, chunk, 5);
     s.chunk_max = s.chunk_min + check_u32(rng) % 70;
     s.outlier = check_u32(rng) % 2 ? 3.0f : 0.0f;
-    s.mode = INGLE_ACT_F32 + check_u32(rng) % 3;
+    s.mode = check_u32(rng) % INGLE_ACT_COUNT;
     s.type = pick(rng, type, 4);
     return s;
 }
@@ -211,7 +211,7 @@ void attn_does_not_depend_on_companions_or_workers(void **state)
 void attn_in_codes_equals_the_codes_of_attn(void **state)
 {
     static const uint32_t D[] = {32, 64, 96, 256};
-    for (uint32_t turn = 0; turn < 12; turn++) {
+    for (uint32_t turn = 0; turn < 4 * INGLE_ACT_COUNT; turn++) {
         enum ingle_act_mode mode = turn / 4;
         struct world_shape shape = smol;
         struct ingle_op ops[WORLD_OPS], quant;
@@ -393,7 +393,7 @@ void attn_by_parts_equals_reference(void **state)
         world_store(&w, check_table(state));
         world_last_ops(&w, n_rows, ops);
         uint64_t n = (uint64_t)ingle_kv_batch_rows(w.batch, w.n_batch) * shape.H * shape.D;
-        float *same = check_alloc(n * sizeof(*same));
+        float *same = check_alloc_floats(n);
         check_run(ingle_kernels_ref(), &ops[WORLD_ATTN], 1);
         memcpy(same, w.out, n * sizeof(*same));
         for (uint32_t turn = 0; turn < 4; turn++) {
@@ -586,6 +586,27 @@ void qkv_in_bands_by_threads_equals_that_of_one(void **state)
     }
 }
 
+void qkv_and_attn_of_no_rows_touch_nothing(void **state)
+{
+    for (uint32_t workers = 1; workers <= 3; workers++) {
+        struct ingle_op ops[WORLD_OPS];
+        struct world w, untouched;
+        world_init(&w, &smol);
+        world_init(&untouched, &smol);
+        world_ops(&w, 0, 0, smol.tokens, ops);
+        assert_int_equal(w.n_batch, 0);
+        for (uint32_t i = 0; i < WORLD_OPS; i++) {
+            check_run(check_table(state), &ops[i], workers);
+        }
+        assert_same_world(&w, &untouched);
+        const uint64_t bytes = sizeof(float) * smol.tokens * smol.H * smol.D;
+        assert_memory_equal(w.q, untouched.q, bytes);
+        assert_memory_equal(w.out, untouched.out, bytes);
+        world_fini(&w);
+        world_fini(&untouched);
+    }
+}
+
 /* By biases: what the product makes of good rows and bad weights. */
 void qkv_keeps_pages_finite(void **state)
 {
@@ -636,7 +657,7 @@ static void run_seal(const struct ingle_kernels *table, uint8_t *open, uint8_t *
     struct ingle_act x = check_act(INGLE_ACT_F32, 1, 16);
     struct ingle_matrix w = check_matrix(&rng, INGLE_W_F32, D, 16);
     uint8_t *next = check_alloc(ingle_kv_layer_bytes(INGLE_KV_OPEN, 1, D));
-    float *q = check_alloc(D * sizeof(*q));
+    float *q = check_alloc_floats(D);
     struct ingle_kv_span spans[2] = {
         {.open = open, .sealed = sealed, .n_tokens = (uint16_t)n, .form = (uint8_t)form, .seal = 1},
         {.open = next, .base = n, .n_tokens = 1, .form = (uint8_t)form}};

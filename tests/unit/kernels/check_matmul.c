@@ -17,7 +17,7 @@ static struct ingle_act random_act(struct check_rng *rng, enum ingle_act_mode mo
                                    uint32_t cols)
 {
     struct ingle_act act = check_act(mode, T, cols);
-    float *x = check_alloc((uint64_t)T * cols * sizeof *x);
+    float *x = check_alloc_floats((uint64_t)T * cols);
     check_floats(rng, x, (uint64_t)T * cols);
     for (uint64_t i = 0; i < (uint64_t)T * cols; i += 53) {
         x[i] *= 30.0f;
@@ -37,7 +37,7 @@ static void compare(const struct ingle_kernels *table, struct ingle_op *op, uint
             /* The gap behind each row must stay as it is. */
             arg->y_stride[i] = arg->w[i].rows + 5;
             uint64_t n = arg->T * arg->y_stride[i];
-            y[side][i] = arg->y[i] = check_alloc(n * sizeof(float));
+            y[side][i] = arg->y[i] = check_alloc_floats(n);
             for (uint64_t k = 0; k < n; k++) {
                 arg->y[i][k] = -7.0f;
             }
@@ -76,7 +76,7 @@ void matmul_equals_reference(void **state)
                 uint32_t cols = block == 1 ? 32 * count - 13 * (turn % 2) : block * count;
                 enum ingle_act_mode mode = turn % INGLE_ACT_COUNT;
                 struct ingle_matrix w = check_matrix(&rng, type, rows[n], cols);
-                float *bias = check_alloc(rows[n] * sizeof *bias);
+                float *bias = check_alloc_floats(rows[n]);
                 check_floats(&rng, bias, rows[n]);
                 for (uint32_t t = turn % 3; t < sizeof tokens / sizeof tokens[0]; t += 3) {
                     struct ingle_act x = random_act(&rng, mode, tokens[t], cols);
@@ -144,7 +144,7 @@ void matmul_row_does_not_depend_on_its_companions(void **state)
     for (enum ingle_wtype type = 0; type < INGLE_W_COUNT; type++) {
         struct ingle_matrix w = check_matrix(&rng, type, N, K);
         struct ingle_act x = random_act(&rng, INGLE_ACT_INT8, T, K);
-        float *all = check_alloc(sizeof(float) * T * N), *part = check_alloc(sizeof(float) * T * N);
+        float *all = check_alloc_floats(T * N), *part = check_alloc_floats(T * N);
         struct ingle_op op = {
             .kind = INGLE_K_MATMUL,
             .matmul = {.x = &x, .n_w = 1, .T = T, .w = {w}, .y = {all}, .y_stride = {N}}};
@@ -185,7 +185,7 @@ void matmul_of_extreme_codes_equals_reference(void **state)
             for (enum ingle_act_mode mode = INGLE_ACT_INT8; mode < INGLE_ACT_COUNT; mode++) {
                 for (uint32_t T = 1; T < 48; T += T < 20 ? 5 : 16) { /* few, many, and more */
                     struct ingle_act x = check_act(mode, T, K);
-                    float *values = check_alloc(sizeof(float) * T * K);
+                    float *values = check_alloc_floats(T * K);
                     for (uint32_t i = 0; i < T * K; i++) {
                         values[i] = i / K % 3 == 0 || (i / K % 3 == 1 && i % 2) ? 1.0f : -1.0f;
                     }
@@ -388,7 +388,7 @@ void head_equals_reference(void **state)
             uint32_t V = vocabs[v], R = tokens[t], n_parts = ingle_head_parts(V);
             struct ingle_act x = random_act(&rng, turn % INGLE_ACT_COUNT, R, K);
             struct ingle_matrix w = check_matrix(&rng, types[turn % 4], V, K);
-            float *logits[2], *peak[2], *inverse_temperature = check_alloc(sizeof(float) * R);
+            float *logits[2], *peak[2], *inverse_temperature = check_alloc_floats(R);
             uint32_t n_peaks = ingle_head_peaks(V);
             struct ingle_row_stat *part[3];
             for (uint32_t r = 0; r < R; r++) {
@@ -397,8 +397,8 @@ void head_equals_reference(void **state)
             for (uint32_t side = 0; side < 3; side++) { /* the reference, kept, not kept */
                 part[side] = check_alloc(sizeof *part[side] * R * n_parts);
                 if (side < 2) {
-                    logits[side] = check_alloc(sizeof(float) * R * V);
-                    peak[side] = check_alloc(sizeof(float) * R * n_peaks);
+                    logits[side] = check_alloc_floats((uint64_t)R * V);
+                    peak[side] = check_alloc_floats((uint64_t)R * n_peaks);
                 }
                 struct ingle_op op = {.kind = INGLE_K_HEAD,
                                       .head = {.x = &x,
@@ -444,7 +444,7 @@ void head_statistics_are_those_of_the_whole_row(void **state)
     };
     const struct ingle_kernels *table = check_table(state);
     struct check_rng rng = {12};
-    float *x = check_alloc(sizeof(float) * V);
+    float *x = check_alloc_floats(V);
     for (uint32_t turn = 0; turn < 40; turn++) {
         struct ingle_row_stat part[PARTS];
         check_floats(&rng, x, V);

@@ -15,7 +15,7 @@ enum {
 /* Values of every size, exact zeros, and a group of denormals. */
 static float *odd_floats(struct check_rng *rng, uint64_t n)
 {
-    float *x = check_alloc(n * sizeof *x);
+    float *x = check_alloc_floats(n);
     for (uint64_t i = 0; i < n; i++) {
         x[i] = check_float(rng) * ldexpf(1.0f, (int)(check_u32(rng) % 12) - 6);
         if (check_u32(rng) % 16 == 0) {
@@ -50,39 +50,48 @@ static void same_act(const struct ingle_act *a, const struct ingle_act *b, uint3
     }
 }
 
-void embed_equals_dequantised_rows(void **state)
+static void embed_case(const struct ingle_kernels *table, enum ingle_wtype type, uint32_t T,
+                       struct check_rng *rng)
 {
     enum {
         V = 50,
-        T = 21
+        T_MAX = 21
     };
+    uint32_t block = ingle_wtype_block(type), cols = block == 1 ? 77 : 3 * block;
+    uint64_t row_bytes = check_gguf_row_bytes(type, cols);
+    uint8_t *src = check_alloc(V * row_bytes), *dst = check_alloc(ingle_pack_bytes(type, V, cols));
+    float *x = check_alloc_floats(T * cols), *row = check_alloc_floats(cols);
+    int32_t ids[T_MAX];
+    assert_true(T <= T_MAX);
+    check_gguf_rows(rng, type, V, cols, src);
+    assert_true(ingle_pack_rows(type, V, cols, src, V, 0, NULL, dst));
+    for (uint32_t t = 0; t < T; t++) {
+        ids[t] = t == 0 ? V - 1 : (int32_t)(check_u32(rng) % V);
+    }
+    struct ingle_matrix w = {type, V, cols, dst};
+    struct ingle_op op = {.kind = INGLE_K_EMBED, .embed = {&w, ids, x, 25.25f, T}};
+    check_run(table, &op, 3);
+    for (uint32_t t = 0; t < T; t++) {
+        ingle_dequant_row(type, src + (uint32_t)ids[t] * row_bytes, cols, row);
+        for (uint32_t k = 0; k < cols; k++) {
+            row[k] = 25.25f * row[k];
+        }
+        check_same_floats(x + t * cols, row, cols, ingle_wtype_name(type));
+    }
+    check_free(src);
+    check_free(dst);
+    check_free(x);
+    check_free(row);
+}
+
+void embed_equals_dequantised_rows(void **state)
+{
+    static const uint32_t tokens[] = {0, 1, 21};
     struct check_rng rng = {11};
     for (enum ingle_wtype type = 0; type < INGLE_W_COUNT; type++) {
-        uint32_t block = ingle_wtype_block(type), cols = block == 1 ? 77 : 3 * block;
-        uint64_t row_bytes = check_gguf_row_bytes(type, cols);
-        uint8_t *src = check_alloc(V * row_bytes),
-                *dst = check_alloc(ingle_pack_bytes(type, V, cols));
-        float *x = check_alloc(sizeof(float) * T * cols), *row = check_alloc(sizeof(float) * cols);
-        int32_t ids[T];
-        check_gguf_rows(&rng, type, V, cols, src);
-        assert_true(ingle_pack_rows(type, V, cols, src, V, 0, NULL, dst));
-        for (uint32_t t = 0; t < T; t++) {
-            ids[t] = t == 0 ? V - 1 : (int32_t)(check_u32(&rng) % V);
+        for (uint32_t i = 0; i < sizeof tokens / sizeof tokens[0]; i++) {
+            embed_case(check_table(state), type, tokens[i], &rng);
         }
-        struct ingle_matrix w = {type, V, cols, dst};
-        struct ingle_op op = {.kind = INGLE_K_EMBED, .embed = {&w, ids, x, 25.25f, T}};
-        check_run(check_table(state), &op, 3);
-        for (uint32_t t = 0; t < T; t++) {
-            ingle_dequant_row(type, src + (uint32_t)ids[t] * row_bytes, cols, row);
-            for (uint32_t k = 0; k < cols; k++) {
-                row[k] = 25.25f * row[k];
-            }
-            check_same_floats(x + t * cols, row, cols, ingle_wtype_name(type));
-        }
-        check_free(src);
-        check_free(dst);
-        check_free(x);
-        check_free(row);
     }
 }
 
@@ -203,9 +212,9 @@ static void norm_case(const struct ingle_kernels *table, struct check_rng *rng, 
     bool add = variant & 1, post = variant & 2, index = !add && (variant & 4);
     bool out = !(variant & 8), out_f32 = variant & 16;
     uint64_t n = (uint64_t)T * E;
-    float *x = odd_floats(rng, n), *x2 = check_alloc(n * sizeof *x2), *sum = odd_floats(rng, n);
+    float *x = odd_floats(rng, n), *x2 = check_alloc_floats(n), *sum = odd_floats(rng, n);
     float *gain = odd_floats(rng, E), *post_gain = odd_floats(rng, E);
-    float *f32[2] = {check_alloc(n * sizeof(float)), check_alloc(n * sizeof(float))};
+    float *f32[2] = {check_alloc_floats(n), check_alloc_floats(n)};
     struct ingle_act act[2] = {check_act(mode, T, E), check_act(mode, T, E)};
     uint32_t rows[8];
     memcpy(x2, x, n * sizeof *x2);
@@ -272,7 +281,7 @@ void rows_in_bands_equal_reference(void **state)
         }
         assert_int_equal(check_bands(&rng, T, workers, &bands), workers);
         for (uint32_t i = 0; i < 2; i++) {
-            x[i] = check_alloc(sizeof(float) * T * E);
+            x[i] = check_alloc_floats(T * E);
             out[i][0] = check_act(INGLE_ACT_INT8, T, E);
             out[i][1] = check_act(INGLE_ACT_INT16, T, E);
             struct ingle_op ops[] = {{.kind = INGLE_K_EMBED, .embed = {&w, ids, x[i], 1.5f, T}},
@@ -312,7 +321,7 @@ void row_stat_equals_reference(void **state)
     for (uint32_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         for (uint32_t turn = 0; turn < 5; turn++) {
             uint32_t n = sizes[i];
-            float *x = check_alloc(n * sizeof *x);
+            float *x = check_alloc_floats(n);
             check_floats(&rng, x, n);
             for (uint32_t k = 0; k < n; k++) {
                 /* Steps of 1/4 make ties. */
@@ -328,8 +337,8 @@ void row_stat_equals_reference(void **state)
                 }
             }
             float inverse = (float)(i % 4) * 0.5f;
-            float *peaks[2] = {check_alloc(ingle_head_peaks(n) * sizeof(float)),
-                               check_alloc(ingle_head_peaks(n) * sizeof(float))};
+            float *peaks[2] = {check_alloc_floats(ingle_head_peaks(n)),
+                               check_alloc_floats(ingle_head_peaks(n))};
             struct ingle_row_stat a = check_table(state)->row_stat(x, n, inverse, peaks[0]);
             struct ingle_row_stat b = ingle_kernels_ref()->row_stat(x, n, inverse, peaks[1]);
             assert_int_equal(a.argmax, b.argmax);

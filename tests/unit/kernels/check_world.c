@@ -25,7 +25,9 @@ static void *get_bytes(uint64_t bytes)
 
 static float *get_floats(uint64_t n)
 {
-    return get_bytes(n * sizeof(float));
+    float *p = check_alloc_floats(n);
+    memset(p, 0xff, n * sizeof *p);
+    return p;
 }
 
 static float *get_normal(uint64_t n, struct check_rng *rng)
@@ -85,7 +87,7 @@ static void fill_matrices(struct world *w, struct check_rng *random)
     for (uint32_t i = 0; i < 3; i++) {
         uint32_t rows = (i == 0 ? s->H : s->Hk) * s->D;
         w->w[i] = check_matrix(random, s->type, rows, E);
-        w->bias[i] = s->outlier != 0.0f ? check_alloc(rows * sizeof(float)) : NULL;
+        w->bias[i] = s->outlier != 0.0f ? check_alloc_floats(rows) : NULL;
     }
     for (uint32_t i = s->D - 2; w->bias[1] && i < s->Hk * s->D; i += s->D) {
         w->bias[1][i] = s->outlier;
@@ -153,7 +155,7 @@ void world_init(struct world *w, const struct world_shape *shape)
     w->q = get_floats(rows * shape->H * shape->D);
     w->x = check_act(shape->mode, (uint32_t)rows, E);
     w->out = get_floats(rows * shape->H * shape->D);
-    w->room.sums = check_alloc(sizeof(float) * INGLE_ATTN_ROOM_PARTS * shape->H * (shape->D + 2));
+    w->room.sums = check_alloc_floats((uint64_t)INGLE_ATTN_ROOM_PARTS * shape->H * (shape->D + 2));
     w->room.n_done = check_alloc(sizeof(*w->room.n_done) * INGLE_ATTN_ROOM_PARTS * shape->Hk);
 }
 
