@@ -48,28 +48,17 @@ static double *limits_of(enum engine_row_kind kind)
     return NULL;
 }
 
-/* With its number of threads written out, so that "all" and 2 are one cell where there are 2. */
-static struct engine_cell resolved(const struct engine_cell *cell)
-{
-    struct engine_cell c = *cell;
-
-    c.threads = c.threads == 0 ? machine_cores() : c.threads;
-    return c;
-}
-
 static struct sample *sample_of(const struct engine_cell *cell)
 {
-    struct engine_cell c = resolved(cell);
-
     for (size_t i = 0; i < n_samples; i++) {
-        if (memcmp(&samples[i].cell, &c, sizeof c) == 0) {
+        if (memcmp(&samples[i].cell, cell, sizeof *cell) == 0) {
             return &samples[i];
         }
     }
     if (n_samples == CELLS_MAX) {
         return NULL;
     }
-    samples[n_samples].cell = c;
+    samples[n_samples].cell = *cell;
     return &samples[n_samples++];
 }
 

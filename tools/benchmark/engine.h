@@ -33,7 +33,8 @@ enum engine_model {
 #define ENGINE_SEQUENCES 8
 #define ENGINE_PEERS_MAX 3
 
-/* Only ints, so that equal cells are equal bytes. */
+/* Only ints, so that equal cells are equal bytes. All cores, and as many by number, are two cells:
+ * what compares numbers of threads measures both in turn, not one of them minutes before. */
 struct engine_cell {
     enum engine_who who;
     enum engine_what what;
