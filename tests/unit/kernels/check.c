@@ -73,7 +73,9 @@ void *check_alloc(uint64_t bytes)
 
 float *check_alloc_floats(uint64_t n)
 {
-    return alloc_shape((struct shape){n * sizeof(float), n % 16 == 0 ? sizeof(float) : 0});
+    float *p = alloc_shape((struct shape){n * sizeof(float), n % 4 == 0 ? sizeof(float) : 0});
+    assert_true((uintptr_t)p % 16 != 0);
+    return p;
 }
 
 void check_free(const void *p)

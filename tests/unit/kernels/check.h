@@ -22,8 +22,8 @@ void check_floats(struct check_rng *rng, float *x, uint64_t n);
 /* Zeroed, 64-byte aligned, padded to a line, behind which a page faults; check_free verifies the
  * padding and what lies before. Fails the test when there is no memory. */
 void *check_alloc(uint64_t bytes);
-/* n floats that begin at no line and no vector of 64 bytes, what most of them end at faults. For
- * whatever an op takes at the alignment of its type. */
+/* The same for n floats, but at the alignment of a float and of no vector of 16 bytes and more; the
+ * page that faults is no more than one float behind them. */
 float *check_alloc_floats(uint64_t n);
 void check_free(const void *p);
 
