@@ -185,10 +185,13 @@ struct ingle_arg_matmul {
     enum ingle_glu glu;
 };
 
+struct ingle_top;
+
 /* The vocabulary head: logits as a matrix product gives them, and their statistics by parts of
  * INGLE_HEAD_COLS columns (the last may be shorter), each by the row statistics below while its
  * logits are in the cache: who chooses a token then looks at few of them. Without `logits` they are
- * not kept; R <= INGLE_HEAD_ROWS. */
+ * not kept; R <= INGLE_HEAD_ROWS. The n_top[r] largest of a row are those of its workers' lists
+ * together (kernels/top.h). */
 struct ingle_arg_head {
     const struct ingle_act *x; /* [R][E] */
     struct ingle_matrix w;     /* [V][E] */
@@ -197,6 +200,8 @@ struct ingle_arg_head {
     float *logits;                    /* [R][V] or NULL */
     float *peak;                      /* [R][ingle_head_peaks(V)] or NULL */
     struct ingle_row_stat *part;      /* [R][ingle_head_parts(V)]; argmax counts from column 0 */
+    const uint32_t *n_top;            /* [R], each at most INGLE_TOP_MAX; or NULL: no lists */
+    struct ingle_top *top;            /* [R][workers], with n_top: each worker's, of its parts */
 };
 #define INGLE_HEAD_COLS 1024u
 #define INGLE_PEAK_COLS 64u

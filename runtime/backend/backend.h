@@ -46,7 +46,7 @@ struct ingle_backend_ops {
 struct ingle_backend {
     const struct ingle_backend_ops *ops;
     const struct ingle_kernels *kernels; /* host kernels: row statistics for the sampler */
-    uint32_t n_workers;                  /* that bands are made for; 1: none are wanted */
+    uint32_t n_workers; /* of an op: as many lists of logits, and bands; 1: no bands are wanted */
 };
 
 struct ingle_cpu_options {

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 
+#include "kernels/top.h"
 #include "runtime/base/carve.h"
 
 #define OPS_PER_LAYER 8u
@@ -58,6 +59,9 @@ static uint64_t lay_out(struct ingle_graph *g, uint8_t *memory)
         ingle_carve(&at, (uint64_t)g->head_rows_max * ingle_head_parts(m->V) * sizeof *g->parts);
     g->peaks = carve_rows(&at, g->head_rows_max, ingle_head_peaks(m->V));
     g->inverse_temperature = carve_rows(&at, g->head_rows_max, 1);
+    g->n_top = ingle_carve(&at, g->head_rows_max * sizeof *g->n_top);
+    g->tops =
+        ingle_carve(&at, (uint64_t)g->head_rows_max * g->backend->n_workers * sizeof *g->tops);
     g->act_qkv = carve_act(&at, m->qkv_act_mode, g->rows_max, m->E);
     g->act_gate_up = carve_act(&at, m->act_mode, g->rows_max, m->E);
     g->act_attn = carve_act(&at, m->act_mode, g->rows_max, (uint32_t)hd);
@@ -329,11 +333,21 @@ void ingle_graph_body(struct ingle_graph *graph)
     run(graph, op);
 }
 
+static bool wants_lists(const struct ingle_graph *g, uint32_t n, enum ingle_graph_want want)
+{
+    bool any = false;
+
+    for (uint32_t i = 0; i < n && want == INGLE_WANT_STATS; i++) {
+        any |= g->n_top[i] > 0;
+    }
+    return any;
+}
+
 void ingle_graph_head(struct ingle_graph *graph, uint32_t n, enum ingle_graph_want want)
 {
     const struct ingle_model *m = graph->model;
     uint32_t n_parts = ingle_head_parts(m->V);
-    bool keep = want == INGLE_WANT_LOGITS;
+    bool keep = want == INGLE_WANT_LOGITS, lists = wants_lists(graph, n, want);
 
     ingle_assert(n > 0 && n <= graph->head_rows_max);
     graph->ops[0] = (struct ingle_op){.kind = INGLE_K_NORM,
@@ -354,7 +368,9 @@ void ingle_graph_head(struct ingle_graph *graph, uint32_t n, enum ingle_graph_wa
                                    .inverse_temperature = keep ? graph->inverse_temperature : NULL,
                                    .logits = keep ? graph->logits : NULL,
                                    .peak = keep ? graph->peaks : NULL,
-                                   .part = graph->parts}};
+                                   .part = graph->parts,
+                                   .n_top = lists ? graph->n_top : NULL,
+                                   .top = graph->tops}};
     graph->backend->ops->wait(graph->backend,
                               graph->backend->ops->submit(graph->backend, graph->ops,
                                                           want == INGLE_WANT_HIDDEN ? 1 : 2));

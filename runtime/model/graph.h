@@ -25,6 +25,8 @@ struct ingle_graph {
     struct ingle_row_stat *parts;     /* [head_rows_max][ingle_head_parts(V)] */
     float *peaks;                     /* [head_rows_max][ingle_head_peaks(V)] */
     float *inverse_temperature;       /* [head_rows_max] */
+    uint32_t *n_top;                  /* [head_rows_max], each at most INGLE_TOP_MAX */
+    struct ingle_top *tops;           /* [head_rows_max][backend->n_workers] */
     uint32_t *index;                  /* [head_rows_max] */
     struct ingle_act act_qkv, act_attn, act_gate_up, act_ffn, act_head; /* what goes into .. */
     struct ingle_kv_seq *seqs_wanted; /* [seqs_max]: what the last layer attends for */
@@ -53,9 +55,9 @@ enum ingle_graph_want {
     INGLE_WANT_LOGITS
 };
 /* After body: for the n rows named in graph->index, which count in `out`, the normed state in
- * `hidden`, then the logits' statistics, then the logits themselves with their peaks and, by
- * graph->inverse_temperature, the weights of their parts, as far as wanted. n <= head_rows_max <=
- * INGLE_HEAD_ROWS. */
+ * `hidden`; with STATS also the logits' statistics and the graph->n_top[i] largest of each row, in
+ * its lists in `tops`; with LOGITS the statistics, the logits themselves with their peaks and, by
+ * graph->inverse_temperature, the weights of their parts. n <= head_rows_max <= INGLE_HEAD_ROWS. */
 void ingle_graph_head(struct ingle_graph *graph, uint32_t n, enum ingle_graph_want want);
 
 #endif

@@ -26,34 +26,8 @@
  */
 #define INLINE __attribute__((always_inline)) static inline
 
-#define FEW          256u /* top-k up to here keeps a short sorted list, above it sorts all */
 #define BLOCK        INGLE_PEAK_COLS
 #define MORE_CHANGES 128u /* besides one of each id: by bias, and banned */
-
-/* A candidate as one number: ascending order is descending logit, then ascending id. */
-INLINE uint32_t descending(float x)
-{
-    uint32_t bits;
-
-    x += 0.0f; /* -0 is 0 */
-    memcpy(&bits, &x, sizeof(bits));
-    return (bits & 0x80000000u) != 0 ? bits : ~bits & 0x7fffffffu;
-}
-
-INLINE uint64_t key_of(float logit, uint32_t id)
-{
-    return (uint64_t)descending(logit) << 32 | id;
-}
-
-INLINE float logit_of(uint64_t key)
-{
-    uint32_t bits = (uint32_t)(key >> 32);
-    float x;
-
-    bits = (bits & 0x80000000u) != 0 ? bits : ~bits & 0x7fffffffu;
-    memcpy(&x, &bits, sizeof(x));
-    return x;
-}
 
 INLINE float clean(float x)
 {
@@ -143,38 +117,16 @@ INLINE uint32_t block_size(uint32_t at, uint32_t V)
     return V - at < BLOCK ? V - at : BLOCK;
 }
 
-/* The k largest logits above -Inf, best first; returns how many there are. Whole blocks are passed
- * over by their peaks. */
+/* The k largest logits above -Inf, best first; returns how many there are. */
 INLINE uint32_t top_few(const struct ingle_logits *row, uint32_t k, uint64_t *best)
 {
-    const float *x = row->x;
     uint32_t n = 0;
-    float worst = -INFINITY; /* of the list once it is full */
 
-    if (k == 0) {
-        return 0;
+    if (row->x != NULL) {
+        return ingle_top_offer(best, 0, k, row->x, row->V, 0, row->peak);
     }
-    for (uint32_t at = 0; at < row->V; at += BLOCK) {
-        uint32_t end = at + block_size(at, row->V);
-
-        if (!(row->peak[at / BLOCK] > worst)) {
-            continue;
-        }
-        for (uint32_t i = at; i < end; i++) {
-            uint64_t key;
-            uint32_t j;
-
-            if (!(x[i] > worst)) {
-                continue;
-            }
-            key = key_of(x[i], i);
-            j = n < k ? n++ : n - 1;
-            for (; j > 0 && best[j - 1] > key; j--) {
-                best[j] = best[j - 1];
-            }
-            best[j] = key;
-            worst = n == k ? logit_of(best[n - 1]) : worst;
-        }
+    for (uint32_t i = 0; i < row->n_tops; i++) {
+        n = ingle_top_merge(best, n, k, &row->top[i]);
     }
     return n;
 }
@@ -192,7 +144,7 @@ INLINE uint32_t collect(const struct ingle_logits *row, float floor, uint64_t *k
             continue;
         }
         for (uint32_t i = at; i < end; i++) {
-            keys[n] = key_of(x[i], i);
+            keys[n] = ingle_top_key(x[i], i);
             n += x[i] >= floor && x[i] > -INFINITY;
         }
     }
@@ -328,7 +280,7 @@ static void undo_changes(struct ingle_logits *row, struct scratch *scratch)
 
 INLINE float weight(uint64_t key, float max)
 {
-    return ingle_expf(logit_of(key) - max);
+    return ingle_expf(ingle_top_logit(key) - max);
 }
 
 INLINE double weight_sum(const uint64_t *keys, uint32_t n, float max)
@@ -347,18 +299,19 @@ INLINE double weight_sum(const uint64_t *keys, uint32_t n, float max)
 INLINE uint32_t keep_typical(float typical_p, struct scratch *scratch, uint32_t n)
 {
     uint64_t *keys = scratch->keys;
-    float max = logit_of(keys[0]);
+    float max = ingle_top_logit(keys[0]);
     double total = weight_sum(keys, n, max), mean = 0.0, sum = 0.0;
     uint64_t last = 0;
     uint32_t n_kept = 0;
 
     for (uint32_t i = 0; i < n; i++) {
-        mean += (double)weight(keys[i], max) / total * ((double)logit_of(keys[i]) - (double)max);
+        mean +=
+            (double)weight(keys[i], max) / total * ((double)ingle_top_logit(keys[i]) - (double)max);
     }
     for (uint32_t i = 0; i < n; i++) {
-        double far = fabs((double)logit_of(keys[i]) - (double)max - mean);
+        double far = fabs((double)ingle_top_logit(keys[i]) - (double)max - mean);
 
-        scratch->order[i] = key_of(-(float)far, i); /* nearest first */
+        scratch->order[i] = ingle_top_key(-(float)far, i); /* nearest first */
     }
     sort_keys(scratch->order, scratch->spare, n);
     for (uint32_t i = 0; i < n; i++) {
@@ -369,9 +322,9 @@ INLINE uint32_t keep_typical(float typical_p, struct scratch *scratch, uint32_t 
         }
     }
     for (uint32_t i = 0; i < n; i++) { /* back to the order of logits */
-        double far = fabs((double)logit_of(keys[i]) - (double)max - mean);
+        double far = fabs((double)ingle_top_logit(keys[i]) - (double)max - mean);
 
-        if (key_of(-(float)far, i) <= last) {
+        if (ingle_top_key(-(float)far, i) <= last) {
             keys[n_kept++] = keys[i];
         }
     }
@@ -384,7 +337,7 @@ INLINE uint32_t keep_top_p(float top_p, const uint64_t *keys, uint32_t n, double
     double sum = 0.0;
 
     for (uint32_t i = 0; i < n; i++) {
-        sum += (double)weight(keys[i], logit_of(keys[0]));
+        sum += (double)weight(keys[i], ingle_top_logit(keys[0]));
         if (sum >= (double)top_p * total) {
             return i + 1;
         }
@@ -396,7 +349,7 @@ INLINE uint32_t keep_min_p(float min_p, const uint64_t *keys, uint32_t n)
 {
     uint32_t kept = 1;
 
-    while (kept < n && weight(keys[kept], logit_of(keys[0])) >= min_p) {
+    while (kept < n && weight(keys[kept], ingle_top_logit(keys[0])) >= min_p) {
         kept++;
     }
     return kept;
@@ -424,22 +377,22 @@ static double uniform(uint64_t seed, uint32_t index)
     return (double)(((uint64_t)c[1] << 32 | c[0]) >> 11) * 0x1p-53;
 }
 
-INLINE int32_t draw(float temperature, const uint64_t *keys, uint32_t n, double u)
+INLINE uint64_t draw(float temperature, const uint64_t *keys, uint32_t n, double u)
 {
-    float max = logit_of(keys[0]);
+    float max = ingle_top_logit(keys[0]);
     double total = 0.0, sum = 0.0;
     uint32_t i;
 
     for (i = 0; i < n; i++) {
-        total += (double)ingle_expf((logit_of(keys[i]) - max) / temperature);
+        total += (double)ingle_expf((ingle_top_logit(keys[i]) - max) / temperature);
     }
     for (i = 0; i + 1 < n; i++) {
-        sum += (double)ingle_expf((logit_of(keys[i]) - max) / temperature);
+        sum += (double)ingle_expf((ingle_top_logit(keys[i]) - max) / temperature);
         if (sum > u * total) {
             break;
         }
     }
-    return (int32_t)(uint32_t)keys[i];
+    return keys[i];
 }
 
 /* What a part's weights are worth beside the best of the row. */
@@ -449,7 +402,7 @@ INLINE double part_scale(const struct ingle_logits *row, uint32_t part, float in
 }
 
 /* No filter at all: draw from the whole row, in id order, part by part. */
-INLINE int32_t draw_from_all(const struct ingle_logits *row, float inverse_temperature, double u)
+INLINE uint64_t draw_from_all(const struct ingle_logits *row, float inverse_temperature, double u)
 {
     uint32_t n_parts = ingle_head_parts(row->V), p = 0;
     const struct ingle_row_stat *part = row->part;
@@ -482,7 +435,7 @@ INLINE int32_t draw_from_all(const struct ingle_logits *row, float inverse_tempe
             left -= w;
         }
     }
-    return last;
+    return ingle_top_key(row->x[last], (uint32_t)last);
 }
 
 /* ---- one token --------------------------------------------------------------------------------
@@ -495,8 +448,8 @@ static void note_alternatives(const struct ingle_logits *row, uint32_t n_alt,
 
     ret->n_alt = top_few(row, n_alt < INGLE_LOGPROBS_MAX ? n_alt : INGLE_LOGPROBS_MAX, best);
     for (uint32_t i = 0; i < ret->n_alt; i++) {
-        ret->alt[i].token = (int32_t)(uint32_t)best[i];
-        ret->alt[i].logprob = logit_of(best[i]) - row->all.logsumexp;
+        ret->alt[i].token = (int32_t)ingle_top_id(best[i]);
+        ret->alt[i].logprob = ingle_top_logit(best[i]) - row->all.logsumexp;
     }
 }
 
@@ -527,9 +480,9 @@ static bool takes_all(const struct ingle_sampling *s, uint32_t V)
     return takes_any_rank(s, V) && s->typical_p >= 1.0f && s->top_p >= 1.0f && s->min_p <= 0.0f;
 }
 
-/* Choose at temperature > 0 from a row with something above -Inf. */
-INLINE int32_t choose(const struct ingle_sampling *s, const struct ingle_logits *row,
-                      float inverse_temperature, double u, struct scratch *scratch)
+/* Choose a candidate at temperature > 0 from a row with something above -Inf. */
+INLINE uint64_t choose(const struct ingle_sampling *s, const struct ingle_logits *row,
+                       float inverse_temperature, double u, struct scratch *scratch)
 {
     bool all = takes_any_rank(s, row->V);
     double total = -1.0; /* of what top-p chooses from; < 0: to be summed */
@@ -538,7 +491,7 @@ INLINE int32_t choose(const struct ingle_sampling *s, const struct ingle_logits 
     if (takes_all(s, row->V)) {
         return draw_from_all(row, inverse_temperature, u);
     }
-    if (!all && s->top_k <= FEW) {
+    if (!all && s->top_k <= INGLE_TOP_MAX) {
         n = top_few(row, s->top_k, scratch->keys);
     } else {
         const struct ingle_row_stat *stat = &row->all;
@@ -572,8 +525,9 @@ INLINE int32_t choose(const struct ingle_sampling *s, const struct ingle_logits 
     }
     if (s->top_p < 1.0f) {
         n = keep_top_p(s->top_p, scratch->keys, n,
-                       total >= 0.0 ? total
-                                    : weight_sum(scratch->keys, n, logit_of(scratch->keys[0])));
+                       total >= 0.0
+                           ? total
+                           : weight_sum(scratch->keys, n, ingle_top_logit(scratch->keys[0])));
     }
     if (s->min_p > 0.0f) {
         n = keep_min_p(s->min_p, scratch->keys, n);
@@ -581,17 +535,17 @@ INLINE int32_t choose(const struct ingle_sampling *s, const struct ingle_logits 
     return draw(s->temperature, scratch->keys, n, u);
 }
 
-static int32_t choose_any(const struct ingle_sampling *s, const struct ingle_logits *row,
-                          float inverse_temperature, double u, struct scratch *scratch)
+static uint64_t choose_any(const struct ingle_sampling *s, const struct ingle_logits *row,
+                           float inverse_temperature, double u, struct scratch *scratch)
 {
     return choose(s, row, inverse_temperature, u, scratch);
 }
 
 #ifdef __x86_64__
-__attribute__((target("avx2,fma"))) static int32_t choose_fma(const struct ingle_sampling *s,
-                                                              const struct ingle_logits *row,
-                                                              float inverse_temperature, double u,
-                                                              struct scratch *scratch)
+__attribute__((target("avx2,fma"))) static uint64_t choose_fma(const struct ingle_sampling *s,
+                                                               const struct ingle_logits *row,
+                                                               float inverse_temperature, double u,
+                                                               struct scratch *scratch)
 {
     return choose(s, row, inverse_temperature, u, scratch);
 }
@@ -608,10 +562,19 @@ static bool has_fma(void)
 }
 #endif
 
-bool ingle_sampler_wants_logits(const struct ingle_sampling *s, uint32_t n_history,
-                                uint32_t n_banned)
+uint32_t ingle_sampler_n_top(const struct ingle_sampling *s, uint32_t V, uint32_t n_history,
+                             uint32_t n_banned)
 {
-    return s->temperature > 0.0f || s->n_logprobs > 0 || changes_logits(s, n_history, n_banned);
+    if (changes_logits(s, n_history, n_banned)) {
+        return INGLE_TOP_ALL;
+    }
+    if (s->temperature <= 0.0f) {
+        return s->n_logprobs;
+    }
+    if (takes_any_rank(s, V) || s->top_k > INGLE_TOP_MAX) {
+        return INGLE_TOP_ALL;
+    }
+    return s->top_k > s->n_logprobs ? s->top_k : s->n_logprobs;
 }
 
 float ingle_sampler_inverse_temperature(const struct ingle_sampling *s, uint32_t V)
@@ -626,15 +589,11 @@ void ingle_sampler_pick(const struct ingle_sampling *s, struct ingle_logits *row
 {
     struct scratch scratch = lay_out(memory, row->V);
     float inverse_temperature = ingle_sampler_inverse_temperature(s, row->V), logsumexp;
+    uint64_t chosen;
 
-    if (row->x == NULL) {
-        ingle_assert(!ingle_sampler_wants_logits(s, n_history, n_banned));
-        ingle_assert(isfinite(row->all.logsumexp));
-        ret->token = row->all.argmax;
-        ret->logprob = row->all.max - row->all.logsumexp;
-        ret->n_alt = 0;
-        return;
-    }
+    ingle_assert(row->x != NULL ||
+                 (ingle_sampler_n_top(s, row->V, n_history, n_banned) <= INGLE_TOP_MAX &&
+                  isfinite(row->all.logsumexp)));
     settle(row, row_stat, inverse_temperature);
     note_alternatives(row, s->n_logprobs, ret);
     logsumexp = row->all.logsumexp;
@@ -643,15 +602,19 @@ void ingle_sampler_pick(const struct ingle_sampling *s, struct ingle_logits *row
                       &scratch);
     }
     if (!(row->all.max > -INFINITY)) {
-        ret->token = pick_without_logits(row->V, banned, n_banned);
+        chosen = ingle_top_key(-INFINITY, (uint32_t)pick_without_logits(row->V, banned, n_banned));
     } else if (s->temperature <= 0.0f) {
-        ret->token = row->all.argmax;
+        chosen = ingle_top_key(row->all.max, (uint32_t)row->all.argmax);
     } else {
-        ret->token = (has_fma() ? choose_fma : choose_any)(s, row, inverse_temperature,
-                                                           uniform(s->seed, gen_index), &scratch);
+        chosen = (has_fma() ? choose_fma : choose_any)(s, row, inverse_temperature,
+                                                       uniform(s->seed, gen_index), &scratch);
     }
     undo_changes(row, &scratch);
-    ret->logprob = row->x[ret->token] - logsumexp;
+    /* The logit that a candidate was chosen by may be a changed one, unless there is no row. */
+    ret->token = (int32_t)ingle_top_id(chosen);
+    ret->logprob = (row->x != NULL ? row->x[ret->token] + 0.0f /* -0 is 0, as in a candidate */
+                                   : ingle_top_logit(chosen)) -
+                   logsumexp;
 }
 
 void ingle_sampler_score(struct ingle_logits *row, ingle_row_stat_fn *row_stat, int32_t token,

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "kernels/kernels.h"
+#include "kernels/top.h"
 #include "shm/layout.h"
 
 struct ingle_sampling { /* validated copy of struct ingle_params */
@@ -36,18 +36,22 @@ struct ingle_choice {
 
 /* A row as the head left it (kernels.h). */
 struct ingle_logits {
-    float *x; /* [V], or NULL where they are not wanted and `all` is finite */
+    float *x; /* [V], or NULL where ingle_sampler_n_top wants few and `all` is finite */
     uint32_t V;
     struct ingle_row_stat *part; /* [ingle_head_parts(V)] */
     float *peak;                 /* [ingle_head_peaks(V)], with x */
     struct ingle_row_stat all;   /* of the parts together */
+    const struct ingle_top *top; /* [n_tops], without x: together they have the largest */
+    uint32_t n_tops;
 };
 
 /* Bytes of scratch for a vocabulary of V. */
 uint64_t ingle_sampler_scratch_bytes(uint32_t V);
-/* Whether a choice depends on more than the largest logit, its place and the log-sum-exp. */
-bool ingle_sampler_wants_logits(const struct ingle_sampling *s, uint32_t n_history,
-                                uint32_t n_banned);
+#define INGLE_TOP_ALL (INGLE_TOP_MAX + 1)
+/* How many of the largest logits of V a choice looks at, besides the largest, its place and the
+ * log-sum-exp: 0 to INGLE_TOP_MAX, or INGLE_TOP_ALL: it depends on the logits themselves. */
+uint32_t ingle_sampler_n_top(const struct ingle_sampling *s, uint32_t V, uint32_t n_history,
+                             uint32_t n_banned);
 /* By what the parts of its row have to be weighed; 0 where a filter stands before the draw. */
 float ingle_sampler_inverse_temperature(const struct ingle_sampling *s, uint32_t V);
 /* Pick the next token. row: afterwards NaN is -Inf in x and +Inf FLT_MAX, the statistics are those

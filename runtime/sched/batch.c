@@ -170,17 +170,22 @@ static bool is_score(const struct head_row *h)
     return h->feed_index + 1 < h->seq->n_feed;
 }
 
-/* The least that serves all rows: a greedy choice needs no logits. */
-static enum ingle_graph_want wanted(const struct head_row *rows, uint32_t n)
+/* The least that serves all rows, and how many of its largest logits serve each: a choice that no
+ * penalty changes needs none or few of them. */
+static enum ingle_graph_want wanted(const struct head_row *rows, uint32_t n, uint32_t *ret_n_top)
 {
     enum ingle_graph_want want = INGLE_WANT_HIDDEN;
 
-    for (uint32_t i = 0; i < n && want != INGLE_WANT_LOGITS; i++) {
-        if (rows[i].seq->request->in.op != INGLE_REQ_EMBED) {
-            want = is_score(&rows[i]) || ingle_sequence_wants_logits(rows[i].seq)
-                       ? INGLE_WANT_LOGITS
-                       : INGLE_WANT_STATS;
+    for (uint32_t i = 0; i < n; i++) {
+        ret_n_top[i] = 0;
+        if (rows[i].seq->request->in.op == INGLE_REQ_EMBED) {
+            continue;
         }
+        ret_n_top[i] = is_score(&rows[i]) ? INGLE_TOP_ALL : ingle_sequence_n_top(rows[i].seq);
+        if (ret_n_top[i] > INGLE_TOP_MAX) {
+            return INGLE_WANT_LOGITS;
+        }
+        want = INGLE_WANT_STATS;
     }
     return want;
 }
@@ -206,25 +211,28 @@ static float inverse_temperature(const struct head_row *h)
 
 static struct ingle_logits head_logits(const struct ingle_graph *graph, uint32_t i, bool kept)
 {
-    uint32_t V = graph->model->V;
+    uint32_t V = graph->model->V, n_tops = graph->backend->n_workers;
 
     return (struct ingle_logits){.x = kept ? graph->logits + (uint64_t)i * V : NULL,
                                  .V = V,
                                  .part = graph->parts + (uint64_t)i * ingle_head_parts(V),
                                  .peak = graph->peaks + (uint64_t)i * ingle_head_peaks(V),
-                                 .all = graph->stats[i]};
+                                 .all = graph->stats[i],
+                                 .top = graph->tops + (uint64_t)i * n_tops,
+                                 .n_tops = n_tops};
 }
 
 /* Run the head over `n` collected rows and hand the results out. */
 static void flush_head(struct ingle_sched *s, struct ingle_engine *e, const struct head_row *rows,
                        uint32_t n)
 {
-    enum ingle_graph_want want = e->model == NULL ? INGLE_WANT_HIDDEN : wanted(rows, n);
+    enum ingle_graph_want want = INGLE_WANT_HIDDEN;
 
     if (n == 0) {
         return;
     }
     if (e->model != NULL) {
+        want = wanted(rows, n, e->graph.n_top);
         for (uint32_t i = 0; i < n; i++) {
             e->graph.index[i] = rows[i].row;
             e->graph.inverse_temperature[i] = inverse_temperature(&rows[i]);

@@ -153,10 +153,10 @@ static uint32_t n_banned_now(const struct ingle_sequence *seq)
     return seq->n_generated < seq->request->in.sampling.min_tokens ? seq->engine->n_eog : 0;
 }
 
-bool ingle_sequence_wants_logits(const struct ingle_sequence *seq)
+uint32_t ingle_sequence_n_top(const struct ingle_sequence *seq)
 {
-    return ingle_sampler_wants_logits(&seq->request->in.sampling, seq->handle->ctx->n_tokens,
-                                      n_banned_now(seq));
+    return ingle_sampler_n_top(&seq->request->in.sampling, seq->engine->V,
+                               seq->handle->ctx->n_tokens, n_banned_now(seq));
 }
 
 void ingle_sequence_choose(struct ingle_sequence *seq, struct ingle_logits *logits, uint64_t now_ns)

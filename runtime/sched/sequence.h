@@ -56,8 +56,8 @@ enum ingle_emit ingle_sequence_emit_score(struct ingle_sequence *seq, uint32_t i
                                           const struct ingle_choice *score, uint64_t now_ns);
 /* Best effort: tell a cancelled or failed stream that it is over. */
 void ingle_sequence_emit_cut(struct ingle_sequence *seq, uint64_t now_ns);
-/* Whether its next choice needs the logits themselves. */
-bool ingle_sequence_wants_logits(const struct ingle_sequence *seq);
+/* How many of the largest logits its next choice looks at (ingle_sampler_n_top). */
+uint32_t ingle_sequence_n_top(const struct ingle_sequence *seq);
 /* Choose the next token from a row of logits (NULL: the null engine) and prepare the output. */
 void ingle_sequence_choose(struct ingle_sequence *seq, struct ingle_logits *logits,
                            uint64_t now_ns);

@@ -113,6 +113,14 @@ class Run(unittest.TestCase):
         self.assertEqual(stopped["stopped_by"], "stop")
         self.assertNotIn(",", stopped["text"])
 
+    def test_the_largest_logits_give_the_answer_that_all_of_them_give(self):
+        args = ("run", "-m", "small", "-n", "20", "--json", "--temperature", "1", "--seed", "9",
+                "--top-k", "40", "Tell a story.")
+        some, every = (json.loads(self.r.ingle(*args, *more)) for more in (
+            (), ("--presence-penalty", "1e-30")))  # too small to change one, but all are kept
+        self.assertEqual(some["tokens"], every["tokens"])
+        self.assertEqual(len(some["tokens"]), 20)
+
     def test_the_model_of_another_store_is_run_where_it_lies(self):
         store = self.r.folder / ".ollama/models"
         manifest = store / "manifests/registry.ollama.ai/library/small/latest"

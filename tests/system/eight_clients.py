@@ -10,9 +10,11 @@ JOBS = [
     ("Tell a story about a lighthouse.", ["--temperature", "0"]),
     ("Write a C function that adds two numbers.", ["--temperature", "0.8", "--seed", "7"]),
     ("What is the capital of France?", ["--temperature", "0"]),
-    ("List five animals that can swim.", ["--temperature", "1.1", "--seed", "11"]),
+    ("List five animals that can swim.",
+     ["--temperature", "1.1", "--seed", "11", "--top-k", "200"]),
     ("Explain how rain forms.", ["--temperature", "0"]),
-    ("Translate to German: good morning", ["--temperature", "0.5", "--seed", "3"]),
+    ("Translate to German: good morning",
+     ["--temperature", "0.5", "--seed", "3", "--top-k", "40"]),
     ("Tell a story about a mountain. " * 20, ["--temperature", "0"]),
     ("Tell a story about a mountain. " * 20 + "A river.", ["--temperature", "0.9", "--seed", "5"]),
 ]

@@ -72,6 +72,7 @@ const struct ingle_kernels *check_table(void **state);
     X(matmul_of_gate_and_up_equals_reference)       \
     X(matmul_of_gate_and_up_is_close_to_exact_glu)  \
     X(head_equals_reference)                        \
+    X(head_lists_the_largest_of_each_row)           \
     X(head_statistics_are_those_of_the_whole_row)   \
     X(qkv_equals_reference)                         \
     X(qkv_in_bands_by_threads_equals_that_of_one)

@@ -2,8 +2,10 @@
  * reference against double precision, and the benchmark over the matrices of real models. */
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "kernels/top.h"
 #include "tests/unit/kernels/check.h"
 
 static void quantise(const float *x, struct ingle_act *act, uint32_t T)
@@ -430,6 +432,118 @@ void head_equals_reference(void **state)
                 }
             }
             check_free(inverse_temperature);
+            check_free(w.data);
+            check_free(x.rows);
+        }
+    }
+}
+
+/* Of U rows, again and again: equal logits, in other parts too. */
+static struct ingle_matrix repeating_matrix(struct check_rng *rng, enum ingle_wtype type,
+                                            uint32_t rows, uint32_t cols, uint32_t U)
+{
+    uint64_t row_bytes = check_gguf_row_bytes(type, cols);
+    uint8_t *src = check_alloc(U * row_bytes);
+    uint8_t *dst = check_alloc(ingle_pack_bytes(type, rows, cols));
+    check_gguf_rows(rng, type, U, cols, src);
+    for (uint32_t n = 0; n < rows; n++) {
+        assert_true(ingle_pack_rows(type, rows, cols, src + n % U * row_bytes, 1, n, NULL, dst));
+    }
+    check_free(src);
+    return (struct ingle_matrix){type, rows, cols, dst};
+}
+
+struct ranked {
+    float logit;
+    uint32_t id;
+};
+
+static int by_rank(const void *a, const void *b)
+{
+    const struct ranked *x = a, *y = b;
+    if (x->logit != y->logit) {
+        return x->logit > y->logit ? -1 : 1;
+    }
+    return x->id < y->id ? -1 : x->id > y->id;
+}
+
+static int by_key(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* The workers' lists of one row, each in order, hold together its k largest. */
+static void assert_largest(const struct ingle_top *top, uint32_t workers, uint32_t k,
+                           const float *logits, uint32_t V)
+{
+    struct ranked *ranked = check_alloc(sizeof *ranked * V);
+    uint64_t *keys = check_alloc(sizeof *keys * workers * INGLE_TOP_MAX);
+    uint32_t n = 0;
+    for (uint32_t id = 0; id < V; id++) {
+        ranked[id] = (struct ranked){logits[id], id};
+    }
+    qsort(ranked, V, sizeof *ranked, by_rank);
+    for (uint32_t i = 0; i < workers; i++) {
+        assert_in_range(top[i].n, 0, k);
+        for (uint32_t j = 0; j < top[i].n; j++) {
+            assert_true(j == 0 || top[i].key[j - 1] < top[i].key[j]);
+            keys[n++] = top[i].key[j];
+        }
+    }
+    qsort(keys, n, sizeof *keys, by_key);
+    assert_true(n >= (k < V ? k : V));
+    for (uint32_t i = 0; i < k && i < V; i++) {
+        assert_int_equal(ingle_top_id(keys[i]), ranked[i].id);
+        assert_true(ingle_top_logit(keys[i]) == ranked[i].logit);
+    }
+    check_free(keys);
+    check_free(ranked);
+}
+
+/* Whether logits are kept or not, with workers that have no part, rows of several k at once. */
+void head_lists_the_largest_of_each_row(void **state)
+{
+    static const uint32_t vocabs[] = {1, 40, 1025, 4095}, tokens[] = {0, 1, 3, 9};
+    static const uint32_t ks[] = {1, 0, 40, 256};
+    static const enum ingle_wtype types[] = {INGLE_W_Q8_0, INGLE_W_Q5_0, INGLE_W_Q6_K, INGLE_W_F16};
+    enum {
+        K = 256
+    };
+    struct check_rng rng = {13};
+    uint32_t turn = 0;
+    for (uint32_t v = 0; v < sizeof vocabs / sizeof vocabs[0]; v++) {
+        for (uint32_t t = 0; t < sizeof tokens / sizeof tokens[0]; t++, turn++) {
+            uint32_t V = vocabs[v], R = tokens[t], workers = 1 + turn % 7, n_top[16];
+            struct ingle_act x = random_act(&rng, turn % INGLE_ACT_COUNT, R, K);
+            struct ingle_matrix w = repeating_matrix(&rng, types[turn % 4], V, K, V / 3 + 1);
+            float *logits[2] = {check_alloc_floats((uint64_t)R * V),
+                                check_alloc_floats((uint64_t)R * V)};
+            struct ingle_row_stat *part = check_alloc(sizeof *part * R * ingle_head_parts(V));
+            struct ingle_top *top = check_alloc(sizeof *top * R * workers);
+            struct ingle_op op = {.kind = INGLE_K_HEAD,
+                                  .head = {.x = &x, .w = w, .R = R, .part = part}};
+            for (uint32_t r = 0; r < R; r++) {
+                n_top[r] = ks[(turn + r) % 4];
+            }
+            op.head.logits = logits[0];
+            check_run(ingle_kernels_ref(), &op, 1);
+            op.head.n_top = n_top;
+            op.head.top = top;
+            for (uint32_t side = 0; side < 3; side++) { /* the reference, kept, not kept */
+                memset(top, 0xff, sizeof *top * R * workers);
+                op.head.logits = side < 2 ? logits[1] : NULL;
+                check_run_shuffled(side ? check_table(state) : ingle_kernels_ref(), &op, workers,
+                                   &rng);
+                for (uint32_t r = 0; r < R; r++) {
+                    assert_largest(top + (uint64_t)r * workers, workers, n_top[r],
+                                   logits[0] + (uint64_t)r * V, V);
+                }
+            }
+            check_free(top);
+            check_free(part);
+            check_free(logits[0]);
+            check_free(logits[1]);
             check_free(w.data);
             check_free(x.rows);
         }

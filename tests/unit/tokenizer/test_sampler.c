@@ -829,20 +829,121 @@ static void a_greedy_choice_needs_statistics_alone(void **state)
     struct ingle_choice with = pick(&s, logits, V_MAX, 0), without;
     struct ingle_logits row = row_of(&s, logits, V_MAX);
 
-    assert_false(ingle_sampler_wants_logits(&s, 10, 0));
     row.x = row.peak = NULL;
     ingle_sampler_pick(&s, &row, rig.kernels->row_stat, NULL, 0, 0, NULL, 0, rig.scratch, &without);
     assert_int_equal(without.token, with.token);
     assert_true(without.logprob == with.logprob && without.n_alt == 0);
-    assert_true(ingle_sampler_wants_logits(&s, 10, 1));
-    s.n_logprobs = 1;
-    assert_true(ingle_sampler_wants_logits(&s, 10, 0));
-    s = neutral(0.5f);
-    assert_true(ingle_sampler_wants_logits(&s, 0, 0));
+}
+
+static void a_choice_needs_no_more_of_the_largest_than_its_settings_say(void **state)
+{
+    struct ingle_sampling s = neutral(0.0f);
+
+    (void)state;
+    assert_int_equal(ingle_sampler_n_top(&s, 1000, 10, 0), 0);
+    s.top_k = 40; /* which temperature 0 does not ask */
+    assert_int_equal(ingle_sampler_n_top(&s, 1000, 10, 0), 0);
+    assert_int_equal(ingle_sampler_n_top(&s, 1000, 10, 1), INGLE_TOP_ALL);
+    s.n_logprobs = INGLE_LOGPROBS_MAX;
+    assert_int_equal(ingle_sampler_n_top(&s, 1000, 10, 0), INGLE_LOGPROBS_MAX);
+    s.temperature = 0.5f;
+    assert_int_equal(ingle_sampler_n_top(&s, 1000, 10, 0), INGLE_LOGPROBS_MAX);
+    s.top_k = INGLE_TOP_MAX;
+    assert_int_equal(ingle_sampler_n_top(&s, 1000, 10, 0), INGLE_TOP_MAX);
+    s.typical_p = s.top_p = 0.9f;
+    s.min_p = 0.05f;
+    assert_int_equal(ingle_sampler_n_top(&s, 1000, 10, 0), INGLE_TOP_MAX);
+    assert_int_equal(ingle_sampler_n_top(&s, INGLE_TOP_MAX, 10, 0), INGLE_TOP_ALL);
+    s.top_k = INGLE_TOP_MAX + 1;
+    assert_int_equal(ingle_sampler_n_top(&s, 1000, 10, 0), INGLE_TOP_ALL);
+    s.top_k = 0;
+    assert_int_equal(ingle_sampler_n_top(&s, 1000, 10, 0), INGLE_TOP_ALL);
     s = neutral(0.0f);
     s.repeat_penalty = 1.1f;
     s.repeat_last_n = 4;
-    assert_true(ingle_sampler_wants_logits(&s, 1, 0));
+    assert_int_equal(ingle_sampler_n_top(&s, 1000, 0, 0), 0);
+    assert_int_equal(ingle_sampler_n_top(&s, 1000, 1, 0), INGLE_TOP_ALL);
+}
+
+/* The lists of `n_tops` workers, each of neighbouring parts, some of none; in any order. */
+static void list_largest(const struct ingle_logits *row, uint32_t k, uint64_t *seed,
+                         struct ingle_top *tops, uint32_t n_tops)
+{
+    uint32_t n_parts = ingle_head_parts(row->V), from = 0, first = (uint32_t)toy_random(seed) % 5;
+
+    for (uint32_t i = 0; i < n_tops; i++) {
+        struct ingle_top *top = &tops[(first + i) % n_tops];
+        uint32_t left = n_parts - from;
+        uint32_t to = i + 1 == n_tops ? n_parts : from + (uint32_t)(toy_random(seed) % (left + 1));
+
+        memset(top, 0xff, sizeof *top);
+        top->n = 0;
+        for (; from < to; from++) {
+            uint32_t id0 = from * INGLE_HEAD_COLS;
+
+            top->n = ingle_top_offer(top->key, top->n, k, row->x + id0,
+                                     ingle_head_part_cols(row->V, from), id0,
+                                     row->peak + id0 / INGLE_PEAK_COLS);
+        }
+    }
+}
+
+static struct ingle_sampling random_sampling(uint64_t *seed)
+{
+    static const float ps[] = {1.0f, 1.0f, 0.95f, 0.6f};
+    struct ingle_sampling s = neutral((float)(toy_random(seed) % 4) * 0.6f);
+
+    s.top_k = 1 + (uint32_t)(toy_random(seed) % INGLE_TOP_MAX);
+    s.top_p = ps[toy_random(seed) % 4];
+    s.typical_p = ps[toy_random(seed) % 4];
+    s.min_p = toy_random(seed) % 3 == 0 ? 0.05f : 0.0f;
+    s.n_logprobs =
+        toy_random(seed) % 2 == 0 ? (uint32_t)(toy_random(seed) % (INGLE_LOGPROBS_MAX + 1)) : 0;
+    s.seed = toy_random(seed);
+    return s;
+}
+
+static void a_choice_from_the_largest_alone_is_that_from_the_row(void **state)
+{
+    static const uint32_t sizes[] = {1, 2, 100, 1024, 5003, 9000};
+    static float logits[9000];
+    static struct ingle_top tops[5];
+    uint64_t seed = 107;
+    uint32_t n_drawn = 0;
+
+    (void)state;
+    for (uint32_t round = 0; round < 3000; round++) {
+        struct ingle_sampling s = random_sampling(&seed);
+        uint32_t V = sizes[round % 6], n_tops = 1 + (uint32_t)(toy_random(&seed) % 5), n_top;
+        struct ingle_choice with = {0}, without = {0};
+        struct ingle_logits row;
+
+        if (round % 8 == 0) {
+            make_logits(&seed, logits, 9000);
+            for (uint32_t i = 1; i < 9000; i++) {
+                logits[i] = toy_random(&seed) % 3 == 0 ? -INFINITY : logits[i];
+            }
+        }
+        logits[0] = round % 16 < 6 ? -0.0f : -1.0f;
+        n_top = ingle_sampler_n_top(&s, V, 0, 0);
+        if (n_top > INGLE_TOP_MAX) {
+            assert_true(s.top_k >= V && s.temperature > 0.0f);
+            continue;
+        }
+        row = row_of(&s, logits, V);
+        ingle_sampler_pick(&s, &row, rig.kernels->row_stat, NULL, 0, round, NULL, 0, rig.scratch,
+                           &with);
+        list_largest(&row, n_top, &seed, tops, n_tops);
+        row.x = row.peak = NULL;
+        row.part = NULL;
+        row.top = tops;
+        row.n_tops = n_tops;
+        ingle_sampler_pick(&s, &row, rig.kernels->row_stat, NULL, 0, round, NULL, 0, rig.scratch,
+                           &without);
+        assert_memory_equal(&without, &with, sizeof with); /* bit for bit */
+        n_drawn += with.token != row.all.argmax;
+    }
+    assert_in_range(n_drawn, 500, 2500);
 }
 
 static void choosing_allocates_nothing(void **state)
@@ -895,6 +996,8 @@ int main(void)
         cmocka_unit_test(draws_follow_the_distribution),
         cmocka_unit_test(alternatives_are_the_likeliest_of_the_unmodified_row),
         cmocka_unit_test(a_greedy_choice_needs_statistics_alone),
+        cmocka_unit_test(a_choice_needs_no_more_of_the_largest_than_its_settings_say),
+        cmocka_unit_test(a_choice_from_the_largest_alone_is_that_from_the_row),
         cmocka_unit_test(choosing_allocates_nothing),
     };
 
