@@ -33,6 +33,13 @@ enum engine_model {
 #define ENGINE_SEQUENCES 8
 #define ENGINE_PEERS_MAX 3
 
+/* A prompt is measured right after one of so many tokens that nobody counts. Whoever rested while
+ * another was measured is slower at first, and llama-bench does not measure itself like that. */
+static inline int engine_warm_up(int n_prompt)
+{
+    return n_prompt > 1024 ? 64 : n_prompt;
+}
+
 /* Only ints, so that equal cells are equal bytes. All cores, and as many by number, are two cells:
  * what compares numbers of threads measures both in turn, not one of them minutes before. */
 struct engine_cell {

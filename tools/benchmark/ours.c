@@ -204,7 +204,8 @@ static struct opened *opened(const struct bench *b, struct ours *o, const struct
 
 /* ---- what is measured ------------------------------------------------------------------------ */
 
-static double prefill(struct ours *o, const struct opened *model, uint32_t n)
+/* Seconds until the first token; NAN: it failed. */
+static double prompt_seconds(struct ours *o, const struct opened *model, uint32_t n)
 {
     uint64_t t = bench_now_ns();
     struct answer a = {0};
@@ -212,7 +213,13 @@ static double prefill(struct ours *o, const struct opened *model, uint32_t n)
     if (submit(o, model, 0, n, 1) < 0 || collect(o, &a, 1, n, NULL) < 0) {
         return (double)NAN;
     }
-    return n / ((double)(a.first_ns - t) / 1e9);
+    return (double)(a.first_ns - t) / 1e9;
+}
+
+static double prefill(struct ours *o, const struct opened *model, uint32_t n)
+{
+    (void)prompt_seconds(o, model, (uint32_t)engine_warm_up((int)n));
+    return n / prompt_seconds(o, model, n);
 }
 
 static double decode(struct ours *o, const struct opened *model, uint32_t depth)

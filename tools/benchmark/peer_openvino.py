@@ -1,11 +1,12 @@
 """OpenVINO GenAI for tools/bench.
 
 peer_openvino.py FD THREADS: one order a line on the socket FD,
-`VERB PROMPT_TOKENS TOKENS SEQUENCES MODEL.gguf`, one line of answer: tokens per second, or a
-sentence. Verbs as in engine.h: prefill, decode, together. A model stays loaded, as converting it
-takes many seconds; the process sleeps between orders, and ends when the socket does. Everything
-goes through the pipeline with continuous batching, one step at a time, so that steps can be timed;
-LLMPipeline is no faster for one sequence, nor are groups of int8 activations other than its 32.
+`VERB WARM_UP_TOKENS PROMPT_TOKENS TOKENS SEQUENCES MODEL.gguf`, one line of answer: tokens per
+second, or a sentence. Verbs and warm-up as in engine.h: prefill, decode, together. A model stays
+loaded, as converting it takes many seconds; the process sleeps between orders, and ends when the
+socket does. Everything goes through the pipeline with continuous batching, one step at a time, so
+that steps can be timed; LLMPipeline is no faster for one sequence, nor are groups of int8
+activations other than its 32.
 
 peer_openvino.py quality MODEL.gguf GOLDEN.json THREADS: mean |difference of log p| on a golden
 file (tests/model/golden/README.md), by the same converted model.
@@ -71,9 +72,10 @@ def run(pipe, prompt_tokens, tokens, sequences):
 
 
 def answer(order, threads):
-    verb, prompt_tokens, tokens, sequences, model = order.strip().split(maxsplit=4)
+    verb, warm_up, prompt_tokens, tokens, sequences, model = order.strip().split(maxsplit=5)
     pipe = pipeline(model, threads)
     if verb == "prefill":
+        run(pipe, int(warm_up), 1, 1)
         return int(prompt_tokens) / run(pipe, int(prompt_tokens), 1, 1)[0]
     _, seconds, steady = run(pipe, int(prompt_tokens), int(tokens),
                              int(sequences) if verb == "together" else 1)

@@ -130,12 +130,17 @@ static double llama_once(const struct bench *b, const struct engine_cell *cell, 
         ADD("-npp", depth, "-ntg", tokens, "-npl", sequences, "-c", context, "-lv", "0",
             "--output-format", "jsonl");
     } else if (cell->what == ENGINE_PREFILL) {
-        /* A long prompt is its own warm-up; a short one before it touches the weights. */
-        bool is_long = cell->depth > 1024 && cell->who == ENGINE_LLAMA;
+        /* Its own warm-up is the whole prompt; a shorter one comes as a test before. */
+        bool shorter = engine_warm_up(cell->depth) < cell->depth && cell->who == ENGINE_LLAMA;
 
-        (void)snprintf(prompt, sizeof prompt, "%s%d", is_long ? "64," : "", cell->depth);
+        if (shorter) {
+            (void)snprintf(prompt, sizeof prompt, "%d,%d", engine_warm_up(cell->depth),
+                           cell->depth);
+        } else {
+            (void)snprintf(prompt, sizeof prompt, "%d", cell->depth);
+        }
         ADD("-p", prompt, "-n", tokens, "-r", "1", "-o", "json");
-        if (is_long) {
+        if (shorter) {
             ADD("--no-warmup");
         }
     } else {
@@ -228,8 +233,8 @@ static double openvino_measure(const struct bench *b, const struct engine_cell *
         return speed;
     }
     engine_model_path(b, cell->model, model);
-    n = snprintf(line, sizeof line, "%s %d %d %d %s\n", verbs[cell->what], cell->depth,
-                 ENGINE_TOKENS, ENGINE_SEQUENCES, model);
+    n = snprintf(line, sizeof line, "%s %d %d %d %d %s\n", verbs[cell->what],
+                 engine_warm_up(cell->depth), cell->depth, ENGINE_TOKENS, ENGINE_SEQUENCES, model);
     if (n < (int)sizeof line &&
         send(fileno(openvino.answers), line, (size_t)n, MSG_NOSIGNAL) == n &&
         fgets(line, sizeof line, openvino.answers) != NULL) {
