@@ -1,10 +1,11 @@
 /* Owns the reference table and the choice of a table. The tables are constants: choosing one reads
  * CPUID, asks the system for AMX's registers and writes nothing, so any thread may ask at any time.
  */
+#include "kernels/kernels.h"
+
 #include <math.h>
 
 #include "kernels/isa.h"
-#include "kernels/kernels.h"
 #include "kernels/ref/expf.h"
 #include "kernels/work.h"
 

@@ -101,8 +101,9 @@ static inline uint32_t ingle_parts(const struct ingle_op *op, uint32_t i,
     uint64_t before = 0, total = 0; /* strips */
     if (op->bands) {
         const struct ingle_share rows = ingle_share_rows(op, arg->T, worker);
-        ret[0] = (struct ingle_part){
-            .to = units, .row0 = (uint32_t)rows.from, .row1 = (uint32_t)rows.to};
+        ret[0] = (struct ingle_part){.to = units,
+                                     .row0 = (uint32_t)rows.from,
+                                     .row1 = (uint32_t)rows.to};
         return units > 0 ? 1 : 0;
     }
     for (uint32_t k = 0; k < arg->n_w; k++) {
@@ -171,8 +172,9 @@ static inline void ingle_qkv_parts_of_band(const struct ingle_arg_qkv *arg, stru
     ret->q[0] = (struct ingle_part){.to = (uint64_t)arg->H * arg->D / INGLE_TILE_ROWS,
                                     .row0 = (uint32_t)(rows.from > arg->q0 ? rows.from : arg->q0),
                                     .row1 = (uint32_t)rows.to};
-    ret->kv[0] = (struct ingle_part){
-        .to = 2 * (uint64_t)arg->Hk, .row0 = (uint32_t)rows.from, .row1 = (uint32_t)rows.to};
+    ret->kv[0] = (struct ingle_part){.to = 2 * (uint64_t)arg->Hk,
+                                     .row0 = (uint32_t)rows.from,
+                                     .row1 = (uint32_t)rows.to};
     ret->n_q = ret->q[0].row0 < ret->q[0].row1 ? 1 : 0;
     ret->n_kv = 1;
 }

@@ -1,6 +1,8 @@
 /* Owns the table of keys. Reads files and the environment (nobody else in runtime/ does); keeps
  * nothing open. Invariant: a struct ingle_config holds only values that passed the table's ranges.
  * Thread: main before the others start, io on reload. */
+#include "runtime/daemon/config.h"
+
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
@@ -15,7 +17,6 @@
 
 #include "runtime/base/mem.h"
 #include "runtime/base/units.h"
-#include "runtime/daemon/config.h"
 
 enum value_kind {
     VALUE_INT,    /* int32_t in min..max */

@@ -13,8 +13,8 @@
  * steps; the depth is what fits a thread's stack with a wide margin. */
 #define INGLE_TPL_SOURCE_BYTES_MAX (1u << 20)
 #define INGLE_TPL_STEPS_MAX        10000000u
-#define INGLE_TPL_DEPTH_MAX        500u /* of evaluation, macros included */
-#define INGLE_TPL_NEST_MAX         200u /* of blocks and expressions in the source */
+#define INGLE_TPL_DEPTH_MAX        500u       /* of evaluation, macros included */
+#define INGLE_TPL_NEST_MAX         200u       /* of blocks and expressions in the source */
 #define INGLE_TPL_JSON_BYTES_MAX   (8u << 20) /* json-c takes up to 30 bytes for one of input */
 #define INGLE_TPL_OUTPUT_BYTES_MAX (32ull << 20)
 #define INGLE_TPL_ARENA_BYTES_MAX  (256ull << 20)

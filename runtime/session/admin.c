@@ -1,6 +1,8 @@
 /* Dispatches administrative requests. Everything in them is a stranger's: each field is looked up
  * by name and type, and what is wrong is answered, never assumed. Owns nothing that outlives a
  * call; a request that has to wait is remembered by models.c. Thread: io. */
+#include "runtime/session/admin.h"
+
 #include <errno.h>
 #include <json-c/json.h>
 #include <stdio.h>
@@ -9,7 +11,6 @@
 
 #include "runtime/base/log.h"
 #include "runtime/model/tokenizer.h"
-#include "runtime/session/admin.h"
 #include "runtime/session/io.h"
 #include "runtime/session/limits.h"
 #include "shm/check.h"

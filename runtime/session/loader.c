@@ -2,6 +2,8 @@
  * time, in order. Everything slow about a model happens here: reading, packing, unmapping. While no
  * job waits, a packed image that is not kept yet is written a block at a time, then, while nothing
  * runs, the KV pages of new engines are warmed a little at a time: nobody is waiting for either. */
+#include "runtime/session/loader.h"
+
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
@@ -9,7 +11,6 @@
 #include "runtime/backend/backend.h"
 #include "runtime/backend/topology.h"
 #include "runtime/model/model.h"
-#include "runtime/session/loader.h"
 
 /* Nothing has run for so long: KV pages may be warmed. A little of it takes the kernel up to 5 ms,
  * and beside running workers it cost a prompt much more than what it spares the next ones. */

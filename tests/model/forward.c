@@ -1,11 +1,12 @@
 /* Owns the parts of one engine for the model tests. Single thread besides the backend's workers. */
+#include "tests/model/forward.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "runtime/model/tokenizer.h"
-#include "tests/model/forward.h"
 
 #define ROWS 1024u
 #define SEQS 16u

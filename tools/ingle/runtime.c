@@ -1,5 +1,7 @@
 /* Owns nothing after return but the client it hands out. Finds, starts and asks the runtime.
  * Thread: main. */
+#include "tools/ingle/runtime.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <json-c/json.h>
@@ -16,7 +18,6 @@
 #include "tools/ingle/paths.h"
 #include "tools/ingle/proc.h"
 #include "tools/ingle/progress.h"
-#include "tools/ingle/runtime.h"
 
 #define START_MS      10000
 #define REPLY_BYTES   (4u << 20)

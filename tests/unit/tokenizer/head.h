@@ -19,8 +19,8 @@ static inline struct ingle_logits head_row(struct head *head, ingle_row_stat_fn 
     for (uint32_t at = 0; at < V; at += INGLE_HEAD_COLS) {
         struct ingle_row_stat *part = &head->part[at / INGLE_HEAD_COLS];
 
-        *part = row_stat(x + at, ingle_head_part_cols(V, at / INGLE_HEAD_COLS),
-                         inverse_temperature, head->peak + at / INGLE_PEAK_COLS);
+        *part = row_stat(x + at, ingle_head_part_cols(V, at / INGLE_HEAD_COLS), inverse_temperature,
+                         head->peak + at / INGLE_PEAK_COLS);
         part->argmax += (int32_t)at;
     }
     return (struct ingle_logits){.x = x,
