@@ -18,7 +18,9 @@
 #include "kernels/work.h"
 
 enum {
-    S = INGLE_PAGE_TOKENS
+    S = INGLE_PAGE_TOKENS,
+    PAGES_AHEAD = 4,   /* whose translations are asked for at once */
+    MEMORY_PAGE = 4096 /* the smallest, and what a host may map where its guest has larger ones */
 };
 
 /* The runs of rows that make tiles: inside one sequence and one page. */
@@ -150,18 +152,56 @@ static void set_views(struct ingle_attn_tile *tile, const struct ingle_kv_span *
     }
 }
 
+static bool is_block(enum ingle_kv_form form)
+{
+    return form == INGLE_KV_Q8 || form == INGLE_KV_Q4;
+}
+
 /* The page after this one is fetched while this one is computed (ingle_attn_fetch). Blocks are
  * short and lie apart, so no hardware sees them coming; it does see the rows of an f16 page. */
 static void set_next(struct ingle_attn_tile *tile, const struct ingle_kv_span *span)
 {
     const struct ingle_arg_attn *a = tile->arg;
 
-    if (span->form == INGLE_KV_Q8 || span->form == INGLE_KV_Q4) {
+    if (is_block(span->form)) {
         const uint8_t *block =
             ingle_kv_block_at(span->sealed, span->form, a->Hk, a->D, a->layer, tile->kv_head)
                 .k_codes;
         tile->next = block;
         tile->next_end = block + ingle_kv_block_bytes(span->form, a->D);
+    }
+}
+
+/* One line of every memory page that [at, at + bytes) touches. */
+static void translate(const void *at, uint64_t bytes)
+{
+    const uint8_t *p = at, *last = p + bytes - 1;
+    for (; p < last; p += MEMORY_PAGE) {
+        __builtin_prefetch(p, 0, 2);
+    }
+    __builtin_prefetch(last, 0, 2);
+}
+
+/* KV pages [from, to) of a head. Nothing retires behind a prefetch until its address is translated,
+ * which with KV pages far apart is a walk through tables that are not in the cache either; those
+ * that are asked for together go on together. */
+static void translate_pages(const struct ingle_attn_tile *tile, const struct run *run,
+                            uint32_t from, uint32_t to)
+{
+    const struct ingle_arg_attn *a = tile->arg;
+
+    for (uint32_t i = from; i < to; i++) {
+        const struct ingle_kv_span *span = &run->seq->spans[i];
+        if (i != run->own && is_block(span->form)) {
+            struct ingle_kv_block block =
+                ingle_kv_block_at(span->sealed, span->form, a->Hk, a->D, a->layer, tile->kv_head);
+            translate(block.k_codes, ingle_kv_block_bytes(span->form, a->D));
+        } else {
+            struct ingle_kv_rows rows = ingle_kv_rows_at(i == run->own ? span->open : span->sealed,
+                                                         a->Hk, a->D, a->layer, tile->kv_head);
+            translate(rows.k, (uint64_t)S * a->D * sizeof *rows.k);
+            translate(rows.v, (uint64_t)S * a->D * sizeof *rows.v);
+        }
     }
 }
 
@@ -200,6 +240,10 @@ static void walk_pages(struct ingle_attn_tile *tile, const struct run *run, uint
         enum ingle_kv_form form = own ? INGLE_KV_OPEN : span->form;
         uint8_t *page = own ? span->open : span->sealed;
 
+        if (tile->n_rows == 1 && (i - from) % PAGES_AHEAD == 0) {
+            uint32_t first = i == from ? i : i + 1, end = i + 1 + PAGES_AHEAD;
+            translate_pages(tile, run, first, end < to ? end : to);
+        }
         set_views(tile, span);
         assert(tile->n_active > 0);
         if (i == from || ingle_kv_span_part(span) != ingle_kv_span_part(span - 1)) {
@@ -214,7 +258,7 @@ static void walk_pages(struct ingle_attn_tile *tile, const struct run *run, uint
         if (tile->n_rows == 1 && i + 1 < to && i + 1 < run->own) {
             set_next(tile, span + 1);
         }
-        if (form == INGLE_KV_Q8 || form == INGLE_KV_Q4) {
+        if (is_block(form)) {
             struct ingle_kv_block block =
                 ingle_kv_block_at(page, form, a->Hk, a->D, a->layer, tile->kv_head);
             isa->attend_block(tile, &block, form);
