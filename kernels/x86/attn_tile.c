@@ -152,23 +152,44 @@ static void set_views(struct ingle_attn_tile *tile, const struct ingle_kv_span *
     }
 }
 
-static bool is_block(enum ingle_kv_form form)
+/* A page as the run reads it: its own is open, those before it are sealed. */
+static enum ingle_kv_form form_of(const struct run *run, uint32_t page)
 {
+    return page == run->own ? INGLE_KV_OPEN : run->seq->spans[page].form;
+}
+
+static bool is_block(const struct run *run, uint32_t page)
+{
+    enum ingle_kv_form form = form_of(run, page);
     return form == INGLE_KV_Q8 || form == INGLE_KV_Q4;
+}
+
+static struct ingle_kv_block block_of(const struct ingle_attn_tile *tile, const struct run *run,
+                                      uint32_t page)
+{
+    const struct ingle_arg_attn *a = tile->arg;
+    const struct ingle_kv_span *span = &run->seq->spans[page];
+    assert(span->sealed != NULL);
+    return ingle_kv_block_at(span->sealed, span->form, a->Hk, a->D, a->layer, tile->kv_head);
+}
+
+static struct ingle_kv_rows rows_of(const struct ingle_attn_tile *tile, const struct run *run,
+                                    uint32_t page)
+{
+    const struct ingle_arg_attn *a = tile->arg;
+    const struct ingle_kv_span *span = &run->seq->spans[page];
+    uint8_t *at = page == run->own ? span->open : span->sealed;
+    assert(at != NULL);
+    return ingle_kv_rows_at(at, a->Hk, a->D, a->layer, tile->kv_head);
 }
 
 /* The page after this one is fetched while this one is computed (ingle_attn_fetch). Blocks are
  * short and lie apart, so no hardware sees them coming; it does see the rows of an f16 page. */
-static void set_next(struct ingle_attn_tile *tile, const struct ingle_kv_span *span)
+static void set_next(struct ingle_attn_tile *tile, const struct run *run, uint32_t page)
 {
-    const struct ingle_arg_attn *a = tile->arg;
-
-    if (is_block(span->form)) {
-        const uint8_t *block =
-            ingle_kv_block_at(span->sealed, span->form, a->Hk, a->D, a->layer, tile->kv_head)
-                .k_codes;
-        tile->next = block;
-        tile->next_end = block + ingle_kv_block_bytes(span->form, a->D);
+    if (is_block(run, page)) {
+        tile->next = block_of(tile, run, page).k_codes;
+        tile->next_end = tile->next + ingle_kv_block_bytes(form_of(run, page), tile->arg->D);
     }
 }
 
@@ -188,19 +209,15 @@ static void translate(const void *at, uint64_t bytes)
 static void translate_pages(const struct ingle_attn_tile *tile, const struct run *run,
                             uint32_t from, uint32_t to)
 {
-    const struct ingle_arg_attn *a = tile->arg;
+    const uint32_t D = tile->arg->D;
 
     for (uint32_t i = from; i < to; i++) {
-        const struct ingle_kv_span *span = &run->seq->spans[i];
-        if (i != run->own && is_block(span->form)) {
-            struct ingle_kv_block block =
-                ingle_kv_block_at(span->sealed, span->form, a->Hk, a->D, a->layer, tile->kv_head);
-            translate(block.k_codes, ingle_kv_block_bytes(span->form, a->D));
+        if (is_block(run, i)) {
+            translate(block_of(tile, run, i).k_codes, ingle_kv_block_bytes(form_of(run, i), D));
         } else {
-            struct ingle_kv_rows rows = ingle_kv_rows_at(i == run->own ? span->open : span->sealed,
-                                                         a->Hk, a->D, a->layer, tile->kv_head);
-            translate(rows.k, (uint64_t)S * a->D * sizeof *rows.k);
-            translate(rows.v, (uint64_t)S * a->D * sizeof *rows.v);
+            struct ingle_kv_rows rows = rows_of(tile, run, i);
+            translate(rows.k, (uint64_t)S * D * sizeof *rows.k);
+            translate(rows.v, (uint64_t)S * D * sizeof *rows.v);
         }
     }
 }
@@ -230,15 +247,11 @@ static void end_part(struct ingle_attn_tile *tile, const struct ingle_attn_isa *
 static void walk_pages(struct ingle_attn_tile *tile, const struct run *run, uint32_t from,
                        uint32_t to, const struct ingle_attn_isa *isa)
 {
-    const struct ingle_arg_attn *a = tile->arg;
     const struct ingle_kv_span *chunk = NULL;
 
     tile->n_parts = 0;
     for (uint32_t i = from; i < to; i++) {
         const struct ingle_kv_span *span = &run->seq->spans[i];
-        bool own = i == run->own;
-        enum ingle_kv_form form = own ? INGLE_KV_OPEN : span->form;
-        uint8_t *page = own ? span->open : span->sealed;
 
         if (tile->n_rows == 1 && (i - from) % PAGES_AHEAD == 0) {
             uint32_t first = i == from ? i : i + 1, end = i + 1 + PAGES_AHEAD;
@@ -253,18 +266,15 @@ static void walk_pages(struct ingle_attn_tile *tile, const struct run *run, uint
             isa->rotate(tile, span->base);
             chunk = span;
         }
-        assert(page != NULL);
         /* Of several rows the tile before has just read it. */
-        if (tile->n_rows == 1 && i + 1 < to && i + 1 < run->own) {
-            set_next(tile, span + 1);
+        if (tile->n_rows == 1 && i + 1 < to) {
+            set_next(tile, run, i + 1);
         }
-        if (is_block(form)) {
-            struct ingle_kv_block block =
-                ingle_kv_block_at(page, form, a->Hk, a->D, a->layer, tile->kv_head);
-            isa->attend_block(tile, &block, form);
+        if (is_block(run, i)) {
+            struct ingle_kv_block block = block_of(tile, run, i);
+            isa->attend_block(tile, &block, form_of(run, i));
         } else {
-            struct ingle_kv_rows rows =
-                ingle_kv_rows_at(page, a->Hk, a->D, a->layer, tile->kv_head);
+            struct ingle_kv_rows rows = rows_of(tile, run, i);
             isa->attend_rows(tile, &rows);
         }
         if (i + 1 == to || ingle_kv_span_part(span) != ingle_kv_span_part(span + 1)) {

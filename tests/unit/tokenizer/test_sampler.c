@@ -858,6 +858,8 @@ static void a_choice_needs_no_more_of_the_largest_than_its_settings_say(void **s
     assert_int_equal(ingle_sampler_n_top(&s, 1000, 10, 0), INGLE_TOP_ALL);
     s.top_k = 0;
     assert_int_equal(ingle_sampler_n_top(&s, 1000, 10, 0), INGLE_TOP_ALL);
+    s = neutral(0.5f);
+    assert_int_equal(ingle_sampler_n_top(&s, 1000, 0, 0), INGLE_TOP_ALL);
     s = neutral(0.0f);
     s.repeat_penalty = 1.1f;
     s.repeat_last_n = 4;
