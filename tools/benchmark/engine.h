@@ -34,7 +34,8 @@ enum engine_model {
 #define ENGINE_PEERS_MAX 3
 
 /* A prompt is measured right after one of so many tokens that nobody counts. Whoever rested while
- * another was measured is slower at first, and llama-bench does not measure itself like that. */
+ * another was measured is slower at first, and llama-bench does not measure itself like that. Most
+ * of a long prompt comes after that by itself. */
 static inline int engine_warm_up(int n_prompt)
 {
     return n_prompt > 1024 ? 64 : n_prompt;
